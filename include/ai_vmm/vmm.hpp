@@ -1,0 +1,128 @@
+// AI VMM for C++ programs: deploy a model on the best device of this machine, measured, and run it.
+//
+//   ai_vmm::VMM vmm;
+//   auto model = vmm.deploy("model.onnx");
+//   if (!model.ok()) return complain(model.status().message());
+//   auto outputs = model->run({{"x", ai_vmm::Tensor::of<float>({1, 3, 224, 224}, pixels)}});
+#pragma once
+
+#include <future>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ai_vmm/types.hpp"
+
+namespace ai_vmm {
+
+enum class Precision { model, f32, bf16, int8, automatic };  // model: as the model says
+
+// How a model is loaded and placed. Zero and empty mean: the configured default (`aivmm config`).
+struct DeployOptions {
+  std::string backend;             // "cpu", "reference"; empty: the fastest by measurement
+  int threads = 0;                 // 0: what affinity and cgroup quota allow
+  Precision precision = Precision::model;
+  int64_t memory_limit = 0;        // bytes of tensors alive at once; 0: MemoryBudget's default share of the machine
+  bool copy_weights = false;       // read weights into memory, so that a model file cut short later harms nobody
+  bool allow_links = false;        // external data may be links that leave the model's folder
+  bool allow_reference = true;     // nodes that no device can run fall to the slow reference, and are reported
+  bool deterministic = false;      // pin kernel choices across loads: nothing is chosen by measurement
+  std::map<std::string, Shape> shapes;  // sizes of named inputs with symbolic dimensions, for tuning; optional
+  std::vector<std::string> disabled_passes;
+  uint64_t seed = 0;               // of operators that draw random numbers; 0: a new one each run
+};
+
+// An input or output of a model.
+struct Port {
+  std::string name;
+  std::string type;  // "f32[N,3,224,224]", "seq(i64[...])"
+  DType dtype = DType::undefined;  // of a tensor
+  std::vector<int64_t> shape;      // of a tensor of known rank; -1 where a size is symbolic
+  std::vector<std::string> dims;   // the same with the symbols' expressions
+  bool is_tensor = true;
+  bool optional = false;           // input: has a default (initializer) or may be absent
+};
+
+// One way to run the model that was looked at, and what became of it.
+struct Candidate {
+  std::string backend, device;
+  int threads = 0;
+  std::string precision;
+  double median_us = 0, min_us = 0;  // 0: not measured
+  int runs = 0;
+  bool chosen = false;
+  std::string reason;  // why chosen, or why not, with the number
+};
+
+// A node that does not run on a native kernel of the chosen backend.
+struct Fallback {
+  std::string node, op, runs_on;  // runs_on: "generic", "reference", "host"
+  std::string reason;
+};
+
+// What was decided for a deployment and why. Machine-readable through to_json.
+struct Report {
+  std::string model, model_kind;
+  std::string device, backend, precision;
+  int threads = 0;
+  std::vector<Candidate> candidates;
+  std::vector<Fallback> fallbacks;
+  int64_t nodes = 0, regions = 0;
+  int64_t load_us = 0, compile_us = 0;
+  int64_t weight_bytes = 0, arena_bytes = 0;  // arena: of the largest shape class so far
+  int64_t compilations = 0;                   // shape classes compiled so far, over all regions
+  std::string to_json() const;
+};
+
+using Inputs = std::map<std::string, Data>;
+using Outputs = std::map<std::string, Data>;
+
+struct RunOptions {
+  // Outputs to write in place: dense tensors of the right type and shape. They are returned as given.
+  Outputs outputs;
+};
+
+// A loaded, warmed model. Copies share it. `run` may be called from many threads at once.
+class Deployment {
+ public:
+  const std::vector<Port>& inputs() const;
+  const std::vector<Port>& outputs() const;
+  const std::map<std::string, std::string>& metadata() const;  // the model's custom properties
+
+  // Runs once. Missing or unknown input names, wrong element types and impossible shapes are invalid_argument.
+  // Input tensors are read in place; outputs are new tensors unless options.outputs holds them.
+  Result<Outputs> run(const Inputs& inputs, const RunOptions& options = {}) const;
+  std::future<Result<Outputs>> run_async(Inputs inputs, RunOptions options = {}) const;
+
+  Report report() const;
+  std::string graph_text() const;  // the optimised graph
+  std::string plan_text() const;
+
+  struct Impl;
+  explicit Deployment(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+// The machine's devices and everything remembered about them. Cheap to make; thread-safe.
+class VMM {
+ public:
+  VMM();
+  ~VMM();
+  VMM(VMM&&) noexcept;
+  VMM& operator=(VMM&&) noexcept;
+
+  Result<Deployment> deploy(const std::string& path, const DeployOptions& options = {}) const;
+  // The bytes are copied. External data is refused: bytes have no folder.
+  Result<Deployment> deploy(std::span<const std::byte> model, const DeployOptions& options = {}) const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ai_vmm

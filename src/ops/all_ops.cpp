@@ -1,0 +1,21 @@
+#include "ops/all_ops.hpp"
+
+namespace ai_vmm {
+
+// One line a family: the function is defined at the end of ops/<family>.cpp.
+#define AI_VMM_OP_FAMILIES(X) \
+  X(elementwise_ops)
+
+#define X(family) std::span<const OpDef> family();
+AI_VMM_OP_FAMILIES(X)
+#undef X
+
+std::vector<std::span<const OpDef>> op_families() {
+  return {
+#define X(family) family(),
+      AI_VMM_OP_FAMILIES(X)
+#undef X
+  };
+}
+
+}  // namespace ai_vmm
