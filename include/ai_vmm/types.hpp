@@ -58,7 +58,10 @@ class [[nodiscard]] Status {
   bool ok() const { return fault_ == nullptr; }
   const Fault* fault() const { return fault_.get(); }
   Code code() const { return fault_ ? fault_->code : Code::ok; }
-  const std::string& message() const;  // "" when ok
+  const std::string& message() const {  // "" when ok
+    static const std::string empty;
+    return fault_ ? fault_->text : empty;
+  }
   // Appends what the caller was doing: "…, during <step>".
   Status during(std::string_view step) && {
     if (fault_) fault_->text.append(", during ").append(step);

@@ -33,11 +33,6 @@ const char* name(Code code) {
   return i < std::size(kNames) ? kNames[i] : "unknown";
 }
 
-const std::string& Status::message() const {
-  static const std::string empty;
-  return fault_ ? fault_->text : empty;
-}
-
 namespace {
 struct DTypeFacts {
   const char* name;
