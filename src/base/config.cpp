@@ -1,0 +1,232 @@
+#include "base/config.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/check.hpp"
+#include "base/memory_budget.hpp"
+#include "base/processors.hpp"
+#include "base/text.hpp"
+
+namespace ai_vmm {
+
+namespace {
+using Kind = Setting::Kind;
+constexpr Setting kSettings[] = {
+    {"backend", Kind::text, "", "auto", "Backend that runs models; auto takes the fastest by measurement.", ""},
+    {"threads", Kind::integer, "threads", "",
+     "Compute threads of a deployment. The profile is what affinity and the cgroup quota allow.", "", 1,
+     [] { return std::to_string(usable_processors()); }},
+    {"precision", Kind::choice, "", "model",
+     "Arithmetic of a model: as the model says, one kind, or auto: lower where the accuracy contract holds.",
+     "model|f32|bf16|int8|auto"},
+    {"memory_limit", Kind::bytes, "bytes", "",
+     "Tensors that one deployment may hold at once. The profile is 80 % of the machine or of the cgroup.", "", 1,
+     [] { return std::to_string(MemoryBudget::default_limit()); }},
+    {"copy_weights", Kind::boolean, "", "false",
+     "Read weights into memory instead of mapping the file, so that a file cut short later harms nobody.", ""},
+    {"allow_links", Kind::boolean, "", "false", "External data may be links that leave the model's folder.", ""},
+    {"allow_reference", Kind::boolean, "", "true",
+     "Nodes that no device can run fall to the slow reference backend, and are reported; false makes that an error.",
+     ""},
+    {"deterministic", Kind::boolean, "", "false",
+     "Pin kernel choices across loads: nothing is chosen by measurement.", ""},
+    {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
+    {"log_level", Kind::choice, "", "warning", "What is written to stderr.", "error|warning|info|debug"},
+};
+
+constexpr const char* kSourceNames[] = {"default", "hardware profile", "file", "environment", "API", "command line"};
+constexpr const char* kPrefix = "AI_VMM_";
+constexpr const char* kFileVariable = "AI_VMM_CONFIG";
+
+const Setting* find(std::string_view name) {
+  for (const Setting& s : kSettings)
+    if (name == s.name) return &s;
+  return nullptr;
+}
+
+std::string variable(const Setting& setting) {
+  std::string v = kPrefix;
+  for (const char* c = setting.name; *c; ++c) v += static_cast<char>(std::toupper(static_cast<unsigned char>(*c)));
+  return v;
+}
+
+std::string hint(std::string_view word, std::span<const std::string> known) {
+  std::string near = nearest(word, known);
+  return near.empty() ? "Known are: " + join(known, ", ") + "." : "Did you mean \"" + near + "\"?";
+}
+
+// The value in its normal form (bytes as a number, booleans as true or false).
+Result<std::string> normal(const Setting& setting, std::string_view text) {
+  auto wrong = [&](const std::string& want) {
+    return Status(Code::invalid_argument,
+                  std::string("Setting ") + setting.name + " is \"" + std::string(text) + "\", but must be " + want + ".");
+  };
+  switch (setting.kind) {
+    case Kind::text: return std::string(text);
+    case Kind::integer: {
+      int64_t n = 0;
+      auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+      if (error != std::errc() || end != text.data() + text.size() || n < setting.least || n > 1'000'000'000)
+        return wrong("a whole number from " + std::to_string(setting.least) + " to 1000000000");
+      return std::to_string(n);
+    }
+    case Kind::bytes: {
+      auto n = parse_bytes(text, MemoryBudget::default_limit() / 8 * 10);
+      if (!n.ok() || *n < setting.least) return wrong("a number of bytes such as 1500000, 512M, 2GiB or 50%");
+      return std::to_string(*n);
+    }
+    case Kind::boolean:
+      for (const char* yes : {"true", "yes", "on", "1"})
+        if (text == yes) return std::string("true");
+      for (const char* no : {"false", "no", "off", "0"})
+        if (text == no) return std::string("false");
+      return wrong("true or false");
+    case Kind::choice:
+      for (std::string_view choice : split(setting.choices, '|'))
+        if (text == choice) return std::string(text);
+      return wrong(std::string("one of ") + setting.choices);
+  }
+  return std::string(text);
+}
+}  // namespace
+
+std::span<const Setting> settings() { return kSettings; }
+
+const char* name(Setting::Kind kind) {
+  constexpr const char* kNames[] = {"text", "integer", "boolean", "bytes", "choice"};
+  return kNames[static_cast<int>(kind)];
+}
+const char* name(Config::Source source) { return kSourceNames[static_cast<int>(source)]; }
+
+Result<int64_t> parse_bytes(std::string_view text, int64_t whole) {
+  auto wrong = [&] {
+    return Status(Code::invalid_argument,
+                  "\"" + std::string(text) + "\" is not a number of bytes; write 1500000, 512M, 2GiB or 50%.");
+  };
+  double n = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (error != std::errc() || !std::isfinite(n) || n < 0) return wrong();
+  std::string_view suffix = trim({end, static_cast<size_t>(text.data() + text.size() - end)});
+  double unit = 1;
+  if (suffix == "%") {
+    unit = static_cast<double>(whole) / 100;
+  } else if (!suffix.empty() && suffix != "B") {
+    auto power = std::string_view("kMGT").find(suffix[0] == 'K' ? 'k' : suffix[0]);
+    std::string_view rest = suffix.substr(1);
+    if (power == std::string_view::npos || (rest != "" && rest != "i" && rest != "iB" && rest != "B")) return wrong();
+    unit = std::pow(rest == "B" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  }
+  if (n * unit >= 0x1p62) return wrong();
+  return static_cast<int64_t>(n * unit);
+}
+
+Result<Config> Config::load(const Environment& environment, std::span<const std::string> variables) {
+  Config config;
+  for (const Setting& s : kSettings) {
+    config.values_[s.name] = {s.fallback, Source::fallback, ""};
+    if (s.profile) config.values_[s.name] = {s.profile(), Source::profile, "this machine"};
+  }
+
+  if (auto path = environment(kFileVariable); path && !path->empty()) {
+    if (access(path->c_str(), R_OK) != 0)
+      return Status(Code::not_found, std::string(kFileVariable) + " names \"" + *path + "\", which cannot be read.");
+    AI_VMM_TRY(config.read_file(*path));
+  } else {
+    auto folder = environment("XDG_CONFIG_HOME");
+    auto home = environment("HOME");
+    std::string file = folder && !folder->empty() ? *folder : home && !home->empty() ? *home + "/.config" : "";
+    if (!file.empty() && access((file += "/aivmm/config.toml").c_str(), R_OK) == 0) AI_VMM_TRY(config.read_file(file));
+  }
+
+  std::vector<std::string> known = {kFileVariable};
+  for (const Setting& s : kSettings) {
+    known.push_back(variable(s));
+    if (auto text = environment(known.back()))
+      AI_VMM_TRY(config.set(s.name, trim(*text), Source::environment, known.back())
+                     .during("reading the environment variable " + known.back()));
+  }
+  for (const std::string& v : variables)
+    if (std::find(known.begin(), known.end(), v) == known.end())
+      return Status(Code::invalid_argument,
+                    "The environment variable " + v + " sets nothing that AI VMM knows. " + hint(v, known));
+  return config;
+}
+
+Result<Config> Config::load() {
+  std::vector<std::string> variables;
+  for (char** entry = environ; entry && *entry; ++entry) {
+    std::string_view e = *entry;
+    if (e.substr(0, std::char_traits<char>::length(kPrefix)) == kPrefix) variables.emplace_back(e.substr(0, e.find('=')));
+  }
+  return load(
+      [](const std::string& name) -> std::optional<std::string> {
+        const char* text = std::getenv(name.c_str());
+        return text ? std::optional<std::string>(text) : std::nullopt;
+      },
+      variables);
+}
+
+Status Config::read_file(const std::string& path) {
+  std::ifstream in(path);
+  std::string line;
+  for (int number = 1; std::getline(in, line); ++number) {
+    std::string origin = path + ":" + std::to_string(number);
+    std::string_view text = trim(line);
+    if (text.empty() || text[0] == '#') continue;
+    size_t equals = text.find('=');
+    if (equals == text.npos)
+      return Status(Code::invalid_argument, origin + ": \"" + std::string(text) + "\" is not of the form name = value.");
+    std::string_view value = trim(text.substr(equals + 1));
+    if (!value.empty() && (value[0] == '"' || value[0] == '\'')) {
+      size_t close = value.find(value[0], 1);
+      std::string_view rest = close == value.npos ? value : trim(value.substr(close + 1));
+      if (close == value.npos || (!rest.empty() && rest[0] != '#'))
+        return Status(Code::invalid_argument, origin + ": the quotes in " + std::string(value) + " do not match.");
+      value = value.substr(1, close - 1);
+    } else {
+      value = trim(value.substr(0, value.find('#')));
+    }
+    Status s = set(trim(text.substr(0, equals)), value, Source::file, origin);
+    AI_VMM_TRY(std::move(s).during("reading " + origin));
+  }
+  return {};
+}
+
+Status Config::set(std::string_view setting, std::string_view text, Source source, std::string origin) {
+  const Setting* s = find(setting);
+  if (!s) {
+    std::vector<std::string> known;
+    for (const Setting& k : kSettings) known.push_back(k.name);
+    return Status(Code::invalid_argument,
+                  "There is no setting \"" + std::string(setting) + "\". " + hint(setting, known));
+  }
+  auto value = AI_VMM_TAKE(normal(*s, text));
+  Value& slot = values_[s->name];
+  if (source >= slot.source) slot = {std::move(value), source, std::move(origin)};
+  return {};
+}
+
+const Config::Value& Config::value(std::string_view setting) const {
+  auto it = values_.find(setting);
+  AI_VMM_CHECK(it != values_.end(), std::string(setting));
+  return it->second;
+}
+
+int64_t Config::integer(std::string_view setting) const {
+  const std::string& t = text(setting);
+  int64_t n = 0;
+  auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), n);
+  AI_VMM_CHECK(error == std::errc() && end == t.data() + t.size(), std::string(setting) + " is " + t);
+  return n;
+}
+
+bool Config::boolean(std::string_view setting) const { return text(setting) == "true"; }
+
+}  // namespace ai_vmm

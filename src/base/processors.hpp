@@ -1,0 +1,23 @@
+// The processors of this machine, as Linux shows them to this process.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ai_vmm {
+
+// Processors that this process may use at once: its affinity, capped by the cgroup's CPU quota (rounded up). At least 1.
+int usable_processors();
+
+struct ProcessorFacts {
+  std::string model;                // "unknown" where the kernel does not say
+  int logical = 0;                  // online processors
+  int cores = 0;                    // physical cores; 0 not known
+  std::vector<std::string> isa;     // of: sse4.2 avx2 fma f16c avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8 avx_vnni,
+                                    // neon sve on ARM; in this order
+  int64_t memory_bytes = 0;         // RAM of the machine
+};
+ProcessorFacts processor_facts();
+
+}  // namespace ai_vmm
