@@ -268,6 +268,16 @@ Dim operator*(const Dim& a, const Dim& b) {
   return normalise(std::move(out));
 }
 
+bool known_non_negative(const Dim& d) {
+  auto non_negative = [](const AtomPtr& p) {
+    if (p->kind == Kind::symbol) return true;
+    bool a = known_non_negative(p->a), b = known_non_negative(p->b);
+    return p->kind == Kind::max ? a || b : p->kind == Kind::mod ? b : a && b;
+  };
+  for (const Term& t : terms_of(d))
+    if (t.factor < 0 || !std::all_of(t.atoms.begin(), t.atoms.end(), non_negative)) return false;
+  return true;
+}
 Dim floor_div(const Dim& a, const Dim& b) {
   if (b.is(1)) return a;
   if (a.is_constant() && b.is_constant() && !b.is(0)) return int_floor_div(*a.constant(), *b.constant());

@@ -57,6 +57,8 @@ inline bool known_different(const Dim& a, const Dim& b) {
   auto d = (a - b).constant();
   return d && *d != 0;
 }
+// Sound, not complete: true when no sizes of the symbols (all of them >= 0) can make `d` negative.
+bool known_non_negative(const Dim& d);
 Dim floor_div(const Dim& a, const Dim& b);  // rounds toward minus infinity
 Dim ceil_div(const Dim& a, const Dim& b);
 Dim mod(const Dim& a, const Dim& b);        // has the sign of b

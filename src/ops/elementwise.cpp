@@ -1,83 +1,47 @@
 // Elementwise operators: the rows of elementwise.def.
 
-
 #include <cmath>
 
 #include "ops/all_ops.hpp"
 #include "ops/common.hpp"
-#include "ops/ref.hpp"
+#include "ops/map.hpp"
 #include "ops/rules.hpp"
 
 namespace ai_vmm {
 
 namespace {
 
-struct NotAvailable {};
-constexpr NotAvailable NA{};
+constexpr ref::NotAvailable NA{};
 
-// The rules, compiled. A rule that says NA yields a NotAvailable, which `eval_*` turns into an error.
+// The rules, compiled. A rule that says NA yields a NotAvailable, which the loops turn into an error.
 namespace rule {
 using namespace std;    // NOLINT: so that rules read `exp(x)`
 using namespace rules;  // NOLINT
 #define R(c) double(c)
-#define UNARY(name, flops, types, fr, ir, meaning)                          \
-  [[maybe_unused]] inline auto name##_f(double x) { (void)x; return fr; }   \
-  template <class I> auto name##_i(I x) { (void)x; return ir; }
-#define BINARY(name, flops, types, fr, ir, meaning)                                            \
-  [[maybe_unused]] inline auto name##_f(double x, double y) { (void)x; (void)y; return fr; }   \
-  template <class I> auto name##_i(I x, I y) { (void)x; (void)y; return ir; }
+#define UNARY(name, flops, types, fr, ir, meaning)                                                                  \
+  [[maybe_unused]] inline auto name##_f([[maybe_unused]] double x) { return fr; }                                   \
+  template <class I> auto name##_i([[maybe_unused]] I x) { return ir; }
+#define BINARY(name, flops, types, fr, ir, meaning)                                                                 \
+  [[maybe_unused]] inline auto name##_f([[maybe_unused]] double x, [[maybe_unused]] double y) { return fr; }        \
+  template <class I> auto name##_i([[maybe_unused]] I x, [[maybe_unused]] I y) { return ir; }
 #define PREDICATE_UNARY UNARY
 #define PREDICATE_BINARY BINARY
+#define ACTIVATION1(name, flops, aname, adefault, rule, meaning) \
+  inline double name##_f(double x, double a) { return rule; }
+#define ACTIVATION2(name, flops, aname, adefault, bname, bdefault, rule, meaning) \
+  inline double name##_f(double x, double a, double b) { return rule; }
 #include "ops/elementwise.def"
 #undef R
 }  // namespace rule
-
-template <class T, class F>
-Status map1(Eval& e, DType out, F f) {
-  const Tensor& x = e.in(0);
-  using Out = decltype(f(T{}));
-  if constexpr (std::is_same_v<Out, NotAvailable>) {
-    return e.error(std::string("element type ") + name(x.dtype()) + " is not supported.");
-  } else {
-    using Domain = std::conditional_t<std::is_same_v<Out, bool>, int64_t, Out>;
-    Tensor* y = AI_VMM_TAKE(e.make(0, out, x.shape()));
-    auto v = ref::load<T>(x);
-    std::vector<Domain> w(v.size());
-    for (size_t i = 0; i < v.size(); ++i) w[i] = Domain(f(v[i]));
-    ref::store<Domain>(*y, w);
-    return {};
-  }
-}
-
-template <class T, class F>
-Status map2(Eval& e, DType out, F f) {
-  using Out = decltype(f(T{}, T{}));
-  if constexpr (std::is_same_v<Out, NotAvailable>) {
-    return e.error(std::string("element type ") + name(e.in(0).dtype()) + " is not supported.");
-  } else {
-    using Domain = std::conditional_t<std::is_same_v<Out, bool>, int64_t, Out>;
-    const Tensor &a = e.in(0), &b = e.in(1);
-    const Shape shapes[] = {a.shape(), b.shape()};
-    Shape shape = AI_VMM_TAKE(ref::broadcast(e, shapes));
-    Tensor* y = AI_VMM_TAKE(e.make(0, out, shape));
-    auto v = ref::load<T>(a), w = ref::load<T>(b);
-    Shape sa = ref::broadcast_strides(a.shape(), shape), sb = ref::broadcast_strides(b.shape(), shape);
-    std::vector<Domain> r(size_t(y->count()));
-    size_t k = 0;
-    for (ref::Index i(shape); i.more(); i.next()) r[k++] = Domain(f(v[size_t(i.offset(sa))], w[size_t(i.offset(sb))]));
-    ref::store<Domain>(*y, r);
-    return {};
-  }
-}
 
 template <class Float, class Int>
 Status eval_unary(Eval& e, bool predicate, Float f, Int g) {
   DType t = e.in(0).dtype(), out = predicate ? DType::boolean : t;
   return ref::dispatch_real(e, t, [&]<class T>() -> Status {
     if constexpr (std::is_same_v<T, double>)
-      return map1<T>(e, out, f);
+      return ref::map1<T>(e, out, f);
     else
-      return map1<T>(e, out, g);
+      return ref::map1<T>(e, out, g);
   });
 }
 
@@ -86,19 +50,46 @@ Status eval_binary(Eval& e, bool predicate, Float f, Int g) {
   DType t = e.in(0).dtype(), out = predicate ? DType::boolean : t;
   return ref::dispatch_real(e, t, [&]<class T>() -> Status {
     if constexpr (std::is_same_v<T, double>)
-      return map2<T>(e, out, f);
+      return ref::map2<T, T>(e, out, f);
     else
-      return map2<T>(e, out, g);
+      return ref::map2<T, T>(e, out, g);
   });
 }
 
+template <class Float, class Int>
+Status eval_comparison(Eval& e, Float f, Int g) {
+  if (e.in(0).dtype() == DType::string) return ref::map2<std::string, std::string>(e, DType::boolean, g);
+  return eval_binary(e, true, f, g);
+}
+
 Status infer_predicate(Infer& c) {
-  AI_VMM_TRY(infer_elementwise(c));
-  if (c.node.has_output(0)) c.set(0, [&] {
-    Type t = infer_output_type(c, 0);
-    t.dtype = DType::boolean;
-    return t;
-  }());
+  std::vector<std::vector<Dim>> shapes;
+  for (size_t k = 0; k < c.inputs(); ++k) {
+    if (!c.ranked(k)) {
+      c.set_unranked(0, DType::boolean);
+      return {};
+    }
+    shapes.push_back(c.dims(k));
+  }
+  auto shape = AI_VMM_TAKE(c.broadcast(shapes));
+  size_t rank = shape.size();
+  c.set(0, DType::boolean, std::move(shape));
+  // Equal of known integers, as in `Where(Equal(target, -1), shape, target)` before an Expand.
+  if (c.node.op != "Equal" || rank > 1) return {};
+  auto a = c.ints(0), b = c.ints(1);
+  if (!a || !b || a->empty() || b->empty() || (a->size() != b->size() && a->size() != 1 && b->size() != 1)) return {};
+  std::vector<Dim> out;
+  for (size_t i = 0; i < std::max(a->size(), b->size()); ++i) {
+    const Dim &x = (*a)[a->size() == 1 ? 0 : i], &y = (*b)[b->size() == 1 ? 0 : i];
+    auto negative = [](const Dim& d) { return d.constant() && *d.constant() < 0; };
+    if (known_equal(x, y))
+      out.emplace_back(1);
+    else if (known_different(x, y) || (negative(x) && known_non_negative(y)) || (negative(y) && known_non_negative(x)))
+      out.emplace_back(0);
+    else
+      return {};
+  }
+  c.set_ints(0, std::move(out));
   return {};
 }
 
@@ -110,6 +101,12 @@ Status infer_predicate(Infer& c) {
 template <int Flops>
 Cost cost(const CostQuery& q) {
   return {.flops = Flops * q.elements_out(0)};
+}
+
+// Integers are computed as doubles and truncated: Shrink is the one activation that takes them.
+template <class F>
+Status eval_activation(Eval& e, F f) {
+  return ref::map1<double>(e, e.in(0).dtype(), f);
 }
 
 const OpDef kOps[] = {
@@ -124,7 +121,19 @@ const OpDef kOps[] = {
    [](Eval& e) { return eval_unary(e, true, rule::name##_f, [](auto x) { return rule::name##_i(x); }); }},
 #define PREDICATE_BINARY(name, flops, types, fr, ir, meaning)                                 \
   {#name, "", 1, PRED2(types), "", meaning, kElementwise, infer_predicate, cost<flops>,       \
-   [](Eval& e) { return eval_binary(e, true, rule::name##_f, [](auto x, auto y) { return rule::name##_i(x, y); }); }},
+   [](Eval& e) { return eval_comparison(e, rule::name##_f, [](auto x, auto y) { return rule::name##_i(x, y); }); }},
+#define ACTIVATION1(name, flops, aname, adefault, rule_, meaning)                             \
+  {#name, "", 1, SIG1("numeric"), aname ":float=" #adefault, meaning, kElementwise, infer_elementwise, cost<flops>, \
+   [](Eval& e) {                                                                              \
+     double a = e.node.f(aname, float(adefault));                                             \
+     return eval_activation(e, [a](double x) { return rule::name##_f(x, a); });               \
+   }},
+#define ACTIVATION2(name, flops, aname, adefault, bname, bdefault, rule_, meaning)            \
+  {#name, "", 1, SIG1("numeric"), aname ":float=" #adefault ", " bname ":float=" #bdefault, meaning, kElementwise, \
+   infer_elementwise, cost<flops>, [](Eval& e) {                                              \
+     double a = e.node.f(aname, float(adefault)), b = e.node.f(bname, float(bdefault));       \
+     return eval_activation(e, [a, b](double x) { return rule::name##_f(x, a, b); });         \
+   }},
 #include "ops/elementwise.def"
 };
 

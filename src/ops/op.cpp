@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/check.hpp"
+#include "base/numbers.hpp"
 #include "base/text.hpp"
 #include "ops/all_ops.hpp"
 
@@ -166,15 +167,10 @@ namespace {
 constexpr int64_t kMaxKnownInts = 1024;  // longer integer tensors are data, not shapes
 
 std::optional<std::vector<Dim>> ints_of(const Tensor& t) {
-  if (t.rank() > 1 || t.count() > kMaxKnownInts || !(is_integer(t.dtype()) || t.dtype() == DType::boolean)) return std::nullopt;
+  if (t.rank() > 1 || t.count() > kMaxKnownInts) return std::nullopt;
+  if (t.dtype() != DType::i64 && t.dtype() != DType::i32 && t.dtype() != DType::boolean) return std::nullopt;
   std::vector<Dim> out;
-  for (int64_t i = 0; i < t.count(); ++i) {
-    switch (t.dtype()) {
-      case DType::i64: out.emplace_back(t.as<int64_t>()[size_t(i)]); break;
-      case DType::i32: out.emplace_back(t.as<int32_t>()[size_t(i)]); break;
-      default: return std::nullopt;
-    }
-  }
+  for (int64_t i = 0; i < t.count(); ++i) out.emplace_back(read_int64(t.dtype(), t.data(), i));
   return out;
 }
 }  // namespace

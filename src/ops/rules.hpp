@@ -31,7 +31,7 @@ template <class I> I i_rem(I x, I y) {
     if (y == -1) return 0;
   return x % y;
 }
-// Python's remainder: the sign of y.
+// The remainder of a floored division: the sign of y.
 template <class I> I i_mod(I x, I y) {
   I r = i_rem(x, y);
   if constexpr (std::is_signed_v<I>)
@@ -47,6 +47,13 @@ template <class I> I i_pow(I x, I y) {
     x = i_mul(x, x);
   }
   return r;
+}
+// Shifts by a negative count, or by the width or more, leave only the fill: 0, or the sign for a right shift.
+template <class I> I i_shl(I x, I y) {
+  return U<I>(y) >= U<I>(8 * sizeof(I)) ? I(0) : I(U<I>(x) << U<I>(y));
+}
+template <class I> I i_shr(I x, I y) {
+  return U<I>(y) >= U<I>(8 * sizeof(I)) ? (x < 0 ? I(-1) : I(0)) : I(x >> U<I>(y));
 }
 
 }  // namespace ai_vmm::rules
