@@ -5,6 +5,8 @@
 
 namespace ai_vmm {
 
+// Output 0 has the given element type and the shape that all inputs broadcast to.
+Status infer_broadcast(Infer& c, DType dtype);
 // All tensor inputs broadcast together; the element type is the first input's. Propagates known integers of
 // Add, Sub, Mul, Div, Max, Min and of one-input copies.
 Status infer_elementwise(Infer& c);

@@ -63,19 +63,9 @@ Status eval_comparison(Eval& e, Float f, Int g) {
 }
 
 Status infer_predicate(Infer& c) {
-  std::vector<std::vector<Dim>> shapes;
-  for (size_t k = 0; k < c.inputs(); ++k) {
-    if (!c.ranked(k)) {
-      c.set_unranked(0, DType::boolean);
-      return {};
-    }
-    shapes.push_back(c.dims(k));
-  }
-  auto shape = AI_VMM_TAKE(c.broadcast(shapes));
-  size_t rank = shape.size();
-  c.set(0, DType::boolean, std::move(shape));
+  AI_VMM_TRY(infer_broadcast(c, DType::boolean));
   // Equal of known integers, as in `Where(Equal(target, -1), shape, target)` before an Expand.
-  if (c.node.op != "Equal" || rank > 1) return {};
+  if (c.node.op != "Equal" || c.output_type(0).rank() > 1) return {};
   auto a = c.ints(0), b = c.ints(1);
   if (!a || !b || a->empty() || b->empty() || (a->size() != b->size() && a->size() != 1 && b->size() != 1)) return {};
   std::vector<Dim> out;
