@@ -34,19 +34,18 @@ build: packages ## build everything into build/
 	@$(AS_USER) cmake --build build
 
 $(MODEL): python
-	@$(AS_USER) scripts/setup.sh wheels run
-	@[ -e $@ ] || $(AS_USER) $(PYTHON) scripts/extract.py build/wheels/rapidocr_onnxruntime-*.whl \
+	@[ -e $@ ] || $(AS_USER) $(PYTHON) tests/wheels.py extract rapidocr-onnxruntime \
 	  rapidocr_onnxruntime/models/$(@F) $@
 
 run: build $(MODEL) ## read the text in samples/hello.png with the PP-OCR recogniser, on the best device
 	$(AS_USER) build/bin/aivmm run $(MODEL) --input x=samples/hello.png --image-size 48xW --image-channels bgr --repeat 30
 
 test: build python ## build and run all tests
-	@$(AS_USER) scripts/setup.sh wheels test
+	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
 	@$(AS_USER) ctest --test-dir build --output-on-failure --no-tests=error
 
 bench: build python ## compare the speed of the zoo with ONNX Runtime
-	@$(AS_USER) scripts/setup.sh wheels test
+	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
 	@$(AS_USER) $(PYTHON) bench/zoo.py
 
 check: ## formatting, clang-tidy, layers, exported symbols, sanitizers

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing: Debian packages, a Python virtual environment, packages that models are taken out of.
+# Installs what is missing: Debian packages and a Python virtual environment.
 #
 #   scripts/setup.sh packages [check]   by apt, as root or through sudo; nothing is done when all are there
 #   scripts/setup.sh python             build/venv from requirements.txt
-#   scripts/setup.sh wheels run|test    into build/wheels, from wheels.txt
 #
 # Each step does nothing, and needs no network, once its result is there.
 set -euo pipefail
@@ -39,21 +38,6 @@ python() {
   /usr/bin/python3 -m venv build/venv
   build/venv/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all: -r scripts/requirements.txt
   cp scripts/requirements.txt "$stamp"
-}
-
-wheels() {
-  local use pin name version
-  while read -r use pin; do
-    [ "$use" = run ] || [ "$1" = test ] || continue
-    name=${pin%%==*} version=${pin##*==}
-    compgen -G "build/wheels/${name//-/_}-$version-*.whl" >/dev/null && continue
-    echo "Fetching $pin"
-    # Into a folder of its own first, so that a broken download is never taken for the package.
-    build/venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: \
-      -d build/wheels/part "$pin"
-    mv build/wheels/part/*.whl build/wheels/
-    rmdir build/wheels/part
-  done < <(list scripts/wheels.txt)
 }
 
 "$@"

