@@ -38,7 +38,7 @@ uint32_t encode(const MiniFloat& f, double value, bool saturate) {
                                            : (top << f.mantissa) | mantissa_mask;
   uint32_t sign = std::signbit(value) ? sign_bit : 0;
   if (std::isnan(value)) {
-    if (!has_nan) return max;
+    if (!has_nan) return sign_bit;
     return f.nan_is_neg_zero ? nan : nan | sign;
   }
   double a = std::fabs(value);
@@ -84,7 +84,7 @@ double decode_e8m0(uint8_t bits) {
 uint8_t encode_e8m0(double value, bool saturate, E8M0Rounding rounding) {
   if (std::isnan(value)) return 255;
   double a = std::fabs(value);
-  if (a == 0) return saturate || rounding != E8M0Rounding::nearest ? 0 : 0;
+  if (a == 0) return saturate ? 0 : 255;
   if (std::isinf(a)) return saturate ? 254 : 255;
   int e;
   double m = std::frexp(a, &e);  // a = m·2^e, m in [0.5, 1)
@@ -92,7 +92,7 @@ uint8_t encode_e8m0(double value, bool saturate, E8M0Rounding rounding) {
   double fraction = 2 * m;       // [1, 2)
   if ((rounding == E8M0Rounding::up && fraction > 1) || (rounding == E8M0Rounding::nearest && fraction >= 1.5)) ++k;
   int b = k + 127;
-  if (b < 0) return 0;
+  if (b < 0) return saturate ? 0 : 255;
   if (b > 254) return saturate ? 254 : 255;
   return uint8_t(b);
 }
@@ -165,9 +165,9 @@ void write_double(DType type, void* p, int64_t i, double v) {
   switch (type) {
     case DType::f32: return store(p, i, float(v));
     case DType::f64: return store(p, i, v);
-    // double → float → f16 would round twice; encode rounds once.
+    // By way of float they would round twice; encode rounds once.
     case DType::f16: return store(p, i, uint16_t(encode(kF16, v, false)));
-    case DType::bf16: return store(p, i, f32_to_bf16(float(v)));
+    case DType::bf16: return store(p, i, uint16_t(encode(kBF16, v, false)));
     case DType::f8e4m3fn: return store(p, i, uint8_t(encode(kF8E4M3FN, v, true)));
     case DType::f8e4m3fnuz: return store(p, i, uint8_t(encode(kF8E4M3FNUZ, v, true)));
     case DType::f8e5m2: return store(p, i, uint8_t(encode(kF8E5M2, v, true)));

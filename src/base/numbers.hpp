@@ -25,14 +25,14 @@ struct MiniFloat {
   int exponent, mantissa, bias;
   bool has_inf;        // IEEE style: the top exponent is infinity and NaN
   bool nan_is_neg_zero;  // the "uz" kinds: one NaN, at the pattern of -0; no -0
-  bool is_unsigned = false;
 };
 inline constexpr MiniFloat kF16{5, 10, 15, true, false};
+inline constexpr MiniFloat kBF16{8, 7, 127, true, false};
 inline constexpr MiniFloat kF8E4M3FN{4, 3, 7, false, false};
 inline constexpr MiniFloat kF8E4M3FNUZ{4, 3, 8, false, true};
 inline constexpr MiniFloat kF8E5M2{5, 2, 15, true, false};
 inline constexpr MiniFloat kF8E5M2FNUZ{5, 2, 16, false, true};
-inline constexpr MiniFloat kF4E2M1{2, 1, 1, false, false};  // has no NaN: NaN becomes +max (saturating)
+inline constexpr MiniFloat kF4E2M1{2, 1, 1, false, false};  // has no NaN: NaN becomes -0, as in the ONNX cases of Cast
 
 double decode(const MiniFloat& format, uint32_t bits);
 // `saturate`: out-of-range values become the largest finite one, otherwise infinity or NaN as the format has them.
@@ -49,6 +49,7 @@ uint16_t f32_to_f16(float value);
 
 double decode_e8m0(uint8_t bits);  // 2^(bits-127); 255 is NaN
 enum class E8M0Rounding { up, down, nearest };
+// The power of two near |value|. Zero, and what lies outside the range, is held at its edge with `saturate`, else NaN.
 uint8_t encode_e8m0(double value, bool saturate, E8M0Rounding rounding);
 
 // float → integer as a C cast where that is defined; otherwise NaN gives 0 and out-of-range values wrap modulo 2^64

@@ -5,7 +5,8 @@ namespace ai_vmm {
 // One line a family: the function is defined at the end of ops/<family>.cpp.
 #define AI_VMM_OP_FAMILIES(X) \
   X(elementwise_ops) \
-  X(mixed_ops)
+  X(mixed_ops) \
+  X(cast_ops)
 
 #define X(family) std::span<const OpDef> family();
 AI_VMM_OP_FAMILIES(X)
