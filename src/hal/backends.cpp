@@ -1,0 +1,16 @@
+#include "hal/backends.hpp"
+
+namespace ai_vmm {
+
+namespace reference {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
+
+std::span<const InTreeBackend> in_tree_backends() {
+  static constexpr InTreeBackend kBackends[] = {
+      {"reference", reference::entry},
+  };
+  return kBackends;
+}
+
+}  // namespace ai_vmm

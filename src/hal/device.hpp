@@ -1,0 +1,98 @@
+// Devices as the host sees them: opened through the C plugin interface, wrapped in ownership.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ai_vmm/backend_abi.h"
+#include "ai_vmm/types.hpp"
+#include "graph/graph.hpp"
+
+namespace ai_vmm {
+
+class Executable;
+
+struct Verdict {
+  AiVmmReason reason = AI_VMM_REFUSED_OPERATOR;
+  std::string detail;
+};
+const char* name(AiVmmReason reason);  // "native", "generic", "operator not implemented", …
+
+struct CompileOptions {
+  int threads = 0;
+  bool deterministic = false;
+  int64_t memory_limit = 0;
+};
+
+// An opened device. Thread-safe. Executables keep their device open.
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  // Opens device `index` of a backend by name. Fails with the known names when there is no such backend.
+  static Result<std::shared_ptr<Device>> open(std::string_view backend, int index = 0);
+  ~Device();
+
+  const std::string& backend() const { return backend_; }
+  const std::string& name() const { return name_; }
+  const std::string& resource() const { return resource_; }  // the physical thing behind it
+  int64_t memory_bytes() const { return memory_bytes_; }
+
+  // One verdict a node. The graph may hold host-only nodes; they are refused.
+  Result<std::vector<Verdict>> query(const Graph& graph);
+  Result<std::shared_ptr<Executable>> compile(std::shared_ptr<const Graph> graph, const CompileOptions& options);
+
+ private:
+  friend class Executable;
+  Device() = default;
+  const AiVmmBackend* api_ = nullptr;
+  AiVmmDevice* device_ = nullptr;
+  std::string backend_, name_, resource_;
+  int64_t memory_bytes_ = 0;
+};
+
+// Backends of this build, the preferred first by prior: the order in which unmeasured choices are made.
+std::vector<std::string> backend_names();
+
+struct DeviceDescription {
+  std::string backend, version, name, resource;
+  int index = 0;
+  int64_t memory_bytes = 0;
+  std::string problem;  // why it cannot be used; empty when it can
+};
+// Every device of every backend of this build.
+std::vector<DeviceDescription> list_devices();
+
+// What one run asks of a device.
+struct RunRequest {
+  int threads = 0;
+  uint64_t seed = 0;
+  const volatile int32_t* cancel = nullptr;
+};
+
+// A compiled graph. Thread-safe: contexts are pooled, one a concurrent run.
+class Executable {
+ public:
+  ~Executable();
+  const Graph& graph() const { return *graph_; }
+  const Device& device() const { return *device_; }
+  AiVmmExecutableInfo info() const;
+
+  // Reads `inputs` in place. `outputs[k]`, where it is a tensor, is written in place if its shape fits; otherwise it is
+  // replaced by a new tensor.
+  Status run(std::span<const Tensor* const> inputs, std::span<Tensor> outputs, const RunRequest& request);
+
+ private:
+  friend class Device;
+  Executable() = default;
+  std::shared_ptr<Device> device_;
+  std::shared_ptr<const Graph> graph_;  // its constants must stay valid
+  AiVmmExecutable* executable_ = nullptr;
+  std::mutex mutex_;
+  std::vector<AiVmmContext*> idle_;
+};
+
+}  // namespace ai_vmm
