@@ -48,12 +48,22 @@ std::vector<Term> terms_of(const Dim& d) {
   return {{{}, *d.constant()}};
 }
 
+// A factor beyond int64 cannot belong to a size: it saturates, so that allocation refuses what comes of it.
+int64_t saturating_add(int64_t a, int64_t b) {
+  int64_t v;
+  return __builtin_add_overflow(a, b, &v) ? (a < 0 ? INT64_MIN : INT64_MAX) : v;
+}
+int64_t saturating_mul(int64_t a, int64_t b) {
+  int64_t v;
+  return __builtin_mul_overflow(a, b, &v) ? ((a < 0) != (b < 0) ? INT64_MIN : INT64_MAX) : v;
+}
+
 Dim normalise(std::vector<Term> terms) {
   std::stable_sort(terms.begin(), terms.end(), [](const Term& x, const Term& y) { return less(x.atoms, y.atoms); });
   std::vector<Term> out;
   for (auto& t : terms) {
     if (!out.empty() && equal(out.back().atoms, t.atoms))
-      out.back().factor += t.factor;
+      out.back().factor = saturating_add(out.back().factor, t.factor);
     else
       out.push_back(std::move(t));
   }
@@ -252,15 +262,11 @@ Dim operator+(const Dim& a, const Dim& b) {
 }
 Dim operator-(const Dim& a, const Dim& b) { return a + b * Dim(-1); }
 Dim operator*(const Dim& a, const Dim& b) {
-  if (a.is_constant() && b.is_constant()) {
-    int64_t v;
-    // An overflowing constant product cannot be a size: saturate, so that allocation refuses it.
-    return __builtin_mul_overflow(*a.constant(), *b.constant(), &v) ? Dim(INT64_MAX) : Dim(v);
-  }
+  if (a.is_constant() && b.is_constant()) return saturating_mul(*a.constant(), *b.constant());
   std::vector<Term> out;
   for (const Term& x : terms_of(a))
     for (const Term& y : terms_of(b)) {
-      Term t{x.atoms, x.factor * y.factor};
+      Term t{x.atoms, saturating_mul(x.factor, y.factor)};
       t.atoms.insert(t.atoms.end(), y.atoms.begin(), y.atoms.end());
       std::sort(t.atoms.begin(), t.atoms.end(), key_less);
       out.push_back(std::move(t));
@@ -314,11 +320,13 @@ Dim mod(const Dim& a, const Dim& b) {
   return atom(Kind::mod, a, b);
 }
 Dim max(const Dim& a, const Dim& b) {
-  if (auto d = (a - b).constant()) return *d >= 0 ? a : b;
+  if (known_non_negative(a - b)) return a;
+  if (known_non_negative(b - a)) return b;
   return a.to_string() < b.to_string() ? atom(Kind::max, a, b) : atom(Kind::max, b, a);
 }
 Dim min(const Dim& a, const Dim& b) {
-  if (auto d = (a - b).constant()) return *d <= 0 ? a : b;
+  if (known_non_negative(a - b)) return b;
+  if (known_non_negative(b - a)) return a;
   return a.to_string() < b.to_string() ? atom(Kind::min, a, b) : atom(Kind::min, b, a);
 }
 Dim bcast(const Dim& a, const Dim& b) {

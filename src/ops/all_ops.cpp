@@ -6,7 +6,12 @@ namespace ai_vmm {
 #define AI_VMM_OP_FAMILIES(X) \
   X(elementwise_ops) \
   X(mixed_ops) \
-  X(cast_ops)
+  X(cast_ops) \
+  X(shape_ops) \
+  X(slice_ops) \
+  X(gather_ops) \
+  X(unique_ops) \
+  X(col2im_ops)
 
 #define X(family) std::span<const OpDef> family();
 AI_VMM_OP_FAMILIES(X)
