@@ -11,7 +11,12 @@ namespace ai_vmm {
   X(slice_ops) \
   X(gather_ops) \
   X(unique_ops) \
-  X(col2im_ops)
+  X(col2im_ops) \
+  X(conv_ops) \
+  X(pooling_ops) \
+  X(region_ops) \
+  X(resize_ops) \
+  X(normalization_ops)
 
 #define X(family) std::span<const OpDef> family();
 AI_VMM_OP_FAMILIES(X)
