@@ -51,28 +51,33 @@ Result<Placement> place(const Graph& g, std::span<const std::shared_ptr<Device>>
     return Status(Code::unimplemented, "No device takes these operators: " + refused +
                                            ". Pass --allow-reference to run them slowly where the reference has them.");
 
+  std::vector<int> device;
+  for (const PlacedNode& n : p.nodes) device.push_back(n.device);
+  p.regions = make_regions(g, device);
+  return p;
+}
+
+std::vector<Region> make_regions(const Graph& g, std::span<const int> device) {
   auto producer = g.producers();
   std::vector<int> stage(g.nodes.size(), 0);
-  std::map<std::tuple<int, int, int>, size_t> region_of;  // (stage, device, node for the host)
+  std::map<std::tuple<int, int, int>, Region> regions;  // (stage, device, node for the host)
   for (size_t n = 0; n < g.nodes.size(); ++n) {
     auto depend = [&](ValueId v) {
       if (v == kAbsent || producer[size_t(v)] < 0) return;
       auto q = size_t(producer[size_t(v)]);
-      bool elsewhere = p.nodes[q].device != p.nodes[n].device || p.nodes[n].device == kHost;
+      bool elsewhere = device[q] != device[n] || device[n] == kHost;
       stage[n] = std::max(stage[n], stage[q] + elsewhere);
     };
     for (ValueId v : g.nodes[n].inputs) depend(v);
     for (const Body& b : g.nodes[n].bodies)
       for (ValueId v : b.captures) depend(v);
-    int device = p.nodes[n].device;
-    auto [it, fresh] = region_of.emplace(std::tuple(stage[n], device, device == kHost ? int(n) : -1), p.regions.size());
-    if (fresh) p.regions.push_back({device, {}});
-    p.regions[it->second].nodes.push_back(int(n));
+    Region& r = regions[std::tuple(stage[n], device[n], device[n] == kHost ? int(n) : -1)];
+    r.device = device[n];
+    r.nodes.push_back(int(n));
   }
   std::vector<Region> ordered;
-  for (const auto& [key, index] : region_of) ordered.push_back(std::move(p.regions[index]));
-  p.regions = std::move(ordered);
-  return p;
+  for (auto& [key, region] : regions) ordered.push_back(std::move(region));
+  return ordered;
 }
 
 std::string Placement::to_text(const Graph& g, std::span<const std::shared_ptr<Device>> devices) const {

@@ -32,11 +32,13 @@ struct Placement {
 
 // Gives each node to the first device of the list that takes it. Control flow, strings, sequences and optionals stay
 // on the host. Fails with one sentence that lists every node that no device takes.
-//
-// Regions: the stage of a node is the greatest over its inputs of the producer's stage, plus one where the producer
-// runs elsewhere. Nodes of equal device and stage form a region: an edge never lowers the stage and raises it when the
-// device changes, so regions are convex and their order by stage is topological.
 Result<Placement> place(const Graph& graph, std::span<const std::shared_ptr<Device>> devices);
+
+// Regions of nodes that were given devices (kHost: each node a region of its own), in topological order.
+// The stage of a node is the greatest over its inputs of the producer's stage, plus one where the producer runs
+// elsewhere. Nodes of equal device and stage form a region: an edge never lowers the stage and raises it when the
+// device changes, so regions are convex and their order by stage is topological.
+std::vector<Region> make_regions(const Graph& graph, std::span<const int> device);
 
 // The region as a graph of its own: inputs are what it reads from outside, outputs what others read or the graph gives.
 // `inputs` and `outputs` receive the outer values in the same order. Sizes that only the outside could explain become
