@@ -7,6 +7,8 @@ namespace ai_vmm {
   X(elementwise_ops) \
   X(mixed_ops) \
   X(cast_ops) \
+  X(reduce_ops) \
+  X(along_axis_ops) \
   X(shape_ops) \
   X(slice_ops) \
   X(gather_ops) \
