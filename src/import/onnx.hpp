@@ -27,5 +27,10 @@ Result<Graph> import_onnx(std::span<const std::byte> bytes, const ImportOptions&
 Result<Data> read_onnx_data(std::span<const std::byte> bytes, const Type& type);
 Result<Tensor> read_onnx_tensor(std::span<const std::byte> bytes);  // a TensorProto
 std::string write_onnx_tensor(const Tensor& tensor, std::string_view name = "");  // a TensorProto
+// The proto that `type` asks for: TensorProto, SequenceProto, OptionalProto or MapProto.
+std::string write_onnx_data(const Data& data, const Type& type, std::string_view name = "");
+
+// Whether the files that the constants of `graph` are views of still hold what was loaded: before weights are read again.
+Status verify_files(const Graph& graph);
 
 }  // namespace ai_vmm
