@@ -9,6 +9,8 @@ namespace ai_vmm {
   X(cast_ops) \
   X(reduce_ops) \
   X(along_axis_ops) \
+  X(matmul_ops) \
+  X(einsum_ops) \
   X(shape_ops) \
   X(slice_ops) \
   X(gather_ops) \
