@@ -20,7 +20,9 @@ namespace ai_vmm {
   X(pooling_ops) \
   X(region_ops) \
   X(resize_ops) \
-  X(normalization_ops)
+  X(normalization_ops) \
+  X(sequence_ops) \
+  X(control_ops)
 
 #define X(family) std::span<const OpDef> family();
 AI_VMM_OP_FAMILIES(X)
