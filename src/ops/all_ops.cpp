@@ -11,6 +11,8 @@ namespace ai_vmm {
   X(along_axis_ops) \
   X(matmul_ops) \
   X(einsum_ops) \
+  X(generate_ops) \
+  X(random_ops) \
   X(shape_ops) \
   X(slice_ops) \
   X(gather_ops) \
