@@ -24,7 +24,10 @@ namespace ai_vmm {
   X(resize_ops) \
   X(normalization_ops) \
   X(sequence_ops) \
-  X(control_ops)
+  X(control_ops) \
+  X(recurrent_ops) \
+  X(fourier_ops) \
+  X(attention_ops)
 
 #define X(family) std::span<const OpDef> family();
 AI_VMM_OP_FAMILIES(X)
