@@ -16,7 +16,8 @@
 
 namespace ai_vmm::cli {
 
-const std::vector<Option> kImageOptions = {
+namespace {
+constexpr Option kImageOptions[] = {
     {"--image-size", "HxW", "Resize pictures (bilinear); a letter for a side keeps the proportions: 48xW."},
     {"--image-mean", "M[,M,M]", "Subtracted from each channel's 0…255; default 127.5 for floats, 0 for integers."},
     {"--image-scale", "S[,S,S]", "Multiplied after that; fractions may be written: 1/127.5, the default for floats."},
@@ -25,7 +26,6 @@ const std::vector<Option> kImageOptions = {
     {"--image-layout", "LAYOUT", "Order of dimensions; default as the model's shape shows, else nchw.", false, "nchw|nhwc"},
 };
 
-namespace {
 constexpr int64_t kMostSide = 1 << 16;
 
 Status damaged(const char* what) {
@@ -54,21 +54,9 @@ struct JpegFailure {
   char message[JMSG_LENGTH_MAX];
 };
 
-Result<Image> read_jpeg(const std::string& bytes) {
-  Image image;
-  jpeg_decompress_struct jpeg{};
-  JpegFailure failure{};
-  jpeg.err = jpeg_std_error(&failure.manager);
-  failure.manager.error_exit = [](j_common_ptr info) {
-    auto* f = reinterpret_cast<JpegFailure*>(info->err);
-    info->err->format_message(info, f->message);
-    longjmp(f->back, 1);
-  };
-  failure.manager.output_message = [](j_common_ptr) {};
-  if (setjmp(failure.back)) {
-    jpeg_destroy_decompress(&jpeg);
-    return damaged(failure.message);
-  }
+// What the jump passes over lives in the caller, so that nothing it changed is lost.
+bool decode_jpeg(const std::string& bytes, Image& image, JpegFailure& failure, jpeg_decompress_struct& jpeg) {
+  if (setjmp(failure.back)) return false;
   jpeg_create_decompress(&jpeg);
   jpeg_mem_src(&jpeg, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
   jpeg_read_header(&jpeg, TRUE);
@@ -82,7 +70,23 @@ Result<Image> read_jpeg(const std::string& bytes) {
     jpeg_read_scanlines(&jpeg, &row, 1);
   }
   jpeg_finish_decompress(&jpeg);
+  return true;
+}
+
+Result<Image> read_jpeg(const std::string& bytes) {
+  Image image;
+  jpeg_decompress_struct jpeg{};
+  JpegFailure failure{};
+  jpeg.err = jpeg_std_error(&failure.manager);
+  failure.manager.error_exit = [](j_common_ptr info) {
+    auto* f = reinterpret_cast<JpegFailure*>(info->err);
+    info->err->format_message(info, f->message);
+    longjmp(f->back, 1);
+  };
+  failure.manager.output_message = [](j_common_ptr) {};
+  bool read = decode_jpeg(bytes, image, failure, jpeg);
   jpeg_destroy_decompress(&jpeg);
+  if (!read) return damaged(failure.message);
   return image;
 }
 
@@ -131,6 +135,8 @@ Result<std::vector<double>> numbers(const Arguments& arguments, const char* opti
   return values;
 }
 }  // namespace
+
+std::span<const Option> image_options() { return kImageOptions; }
 
 Result<Image> read_image(const std::string& path) {
   std::string bytes = AI_VMM_TAKE(read_file(path));

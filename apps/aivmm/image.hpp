@@ -23,7 +23,7 @@ struct Preprocess {
   std::string channels;           // "rgb", "bgr", "gray"; empty: gray for a model with one channel, else rgb
   std::vector<double> mean, scale;  // one, or one a channel; empty: 127.5 and 1/127.5 for floats, 0 and 1 for integers
 };
-extern const std::vector<Option> kImageOptions;
+std::span<const Option> image_options();
 Result<Preprocess> preprocess_options(const Arguments& arguments);
 
 // One picture as a tensor of `dtype` that fits `shape` (-1: free; empty: rank not known). `said` gets a line that states

@@ -1,6 +1,5 @@
 #include "base/config.hpp"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,8 +10,8 @@
 
 #include "base/check.hpp"
 #include "base/memory_budget.hpp"
-#include "base/processors.hpp"
 #include "base/text.hpp"
+#include "base/threads.hpp"
 
 namespace ai_vmm {
 
@@ -22,7 +21,7 @@ constexpr Setting kSettings[] = {
     {"backend", Kind::text, "", "auto", "Backend that runs models; auto takes the fastest by measurement.", ""},
     {"threads", Kind::integer, "threads", "",
      "Compute threads of a deployment. The profile is what affinity and the cgroup quota allow.", "", 1,
-     [] { return std::to_string(usable_processors()); }},
+     [] { return std::to_string(available_threads()); }},
     {"precision", Kind::choice, "", "model",
      "Arithmetic of a model: as the model says, one kind, or auto: lower where the accuracy contract holds.",
      "model|f32|bf16|int8|auto"},

@@ -7,9 +7,6 @@
 
 namespace ai_vmm {
 
-// Processors that this process may use at once: its affinity, capped by the cgroup's CPU quota (rounded up). At least 1.
-int usable_processors();
-
 struct ProcessorFacts {
   std::string model;                // "unknown" where the kernel does not say
   int logical = 0;                  // online processors
