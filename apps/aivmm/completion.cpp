@@ -117,7 +117,7 @@ std::string fish() {
 
 int run_completion(const Arguments& arguments) {
   const std::string& shell = arguments.operands[0];
-  for (auto [name, make] : {std::pair("bash", bash), {"zsh", zsh}, {"fish", fish}})
+  for (auto [name, make] : {std::pair("bash", &bash), {"zsh", &zsh}, {"fish", &fish}})
     if (shell == name) {
       std::fputs(make().c_str(), stdout);
       return kSuccess;
