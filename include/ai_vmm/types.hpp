@@ -62,9 +62,12 @@ class [[nodiscard]] Status {
     static const std::string empty;
     return fault_ ? fault_->text : empty;
   }
-  // Appends what the caller was doing: "…, during <step>".
+  // Appends what the caller was doing: "…, during <step>."
   Status during(std::string_view step) && {
-    if (fault_) fault_->text.append(", during ").append(step);
+    if (fault_) {
+      if (!fault_->text.empty() && fault_->text.back() == '.') fault_->text.pop_back();
+      fault_->text.append(", during ").append(step).append(".");
+    }
     return std::move(*this);
   }
   Status copy() const { return fault_ ? Status(fault_->code, fault_->text, fault_->file, fault_->line) : Status(); }
