@@ -4,6 +4,7 @@
 
 #include "ops/activation.hpp"
 #include "ops/all_ops.hpp"
+#include "ops/conv.hpp"
 #include "ops/ref.hpp"
 #include "ops/window.hpp"
 
@@ -66,48 +67,57 @@ Result<std::vector<double>> bias(const Eval& e, size_t k, int64_t channels) {
 
 // ---------------------------------------------------------------- Conv
 
-Status infer_conv(Infer& c) {
-  if (!c.ranked(1) && !c.ranked(0)) {
-    c.set_unranked(0, c.dtype(0));
+}  // namespace
+
+Status infer_conv(Infer& c, DType dtype, size_t xk, size_t wk) {
+  if (!c.ranked(wk) && !c.ranked(xk)) {
+    c.set_unranked(0, dtype);
     return {};
   }
-  std::vector<Dim> w = c.ranked(1) ? c.dims(1) : c.fresh(c.rank(0));
+  std::vector<Dim> w = c.ranked(wk) ? c.dims(wk) : c.fresh(c.rank(xk));
   if (w.size() < 2) return c.error("weights of rank " + std::to_string(w.size()) + " cannot convolve.");
-  std::vector<Dim> x = c.ranked(0) ? c.dims(0) : c.fresh(int64_t(w.size()));
-  if (!c.ranked(0)) x[1] = w[1] * c.node.i("group", 1);
+  std::vector<Dim> x = c.ranked(xk) ? c.dims(xk) : c.fresh(int64_t(w.size()));
+  if (!c.ranked(xk)) x[1] = w[1] * c.node.i("group", 1);
   auto y = AI_VMM_TAKE(conv_output(c.node, x, w));
   if (y.empty()) {
     y = c.fresh(int64_t(x.size()));
     y[0] = x[0];
     y[1] = w[0];
   }
-  c.set(0, c.dtype(0), std::move(y));
+  c.set(0, dtype, std::move(y));
   return {};
 }
 
-// X convolved with W plus the bias, in double; the output's shape is written to `shape`.
-Result<std::vector<double>> convolve(Eval& e, const Shape& shape) {
-  const Tensor &x = e.in(0), &w = e.in(1);
-  auto b = AI_VMM_TAKE(bias(e, 2, shape[1]));
-  Window window = AI_VMM_TAKE(window_of(e.node, spatial(w.shape())));
-  Sliding slide{spatial(shape), spatial(x.shape()), window.strides, window.dilations, {}};
+Result<std::vector<double>> convolve(const Node& node, const Image& x, const Image& w, const std::vector<double>& bias,
+                                     const Shape& shape) {
+  Window window = AI_VMM_TAKE(window_of(node, spatial(w.shape)));
+  Sliding slide{spatial(shape), spatial(x.shape), window.strides, window.dilations, {}};
   for (size_t i = 0; i < window.axes(); ++i) slide.before.push_back(window.before(i, slide.fine[i]));
 
-  int64_t group = e.node.i("group", 1), in_group = w.dim(1), out_group = shape[1] / group;
+  int64_t group = node.i("group", 1), in_group = w.shape[1], out_group = shape[1] / group;
   int64_t in_size = ref::product(slide.fine), out_size = ref::product(slide.coarse), taps = ref::product(window.kernel);
-  auto xv = ref::load<double>(x), wv = ref::load<double>(w);
   std::vector<double> y(size_t(ref::product(shape)));
   for (int64_t n = 0; n < shape[0]; ++n)
     for (int64_t m = 0; m < shape[1]; ++m) {
       double* to = y.data() + (n * shape[1] + m) * out_size;
-      std::fill(to, to + out_size, b[size_t(m)]);
+      std::fill(to, to + out_size, bias[size_t(m)]);
       for (int64_t c = 0; c < in_group; ++c) {
-        const double* from = xv.data() + (n * x.dim(1) + m / out_group * in_group + c) * in_size;
-        const double* weight = wv.data() + (m * in_group + c) * taps;
+        const double* from = x.values.data() + (n * x.shape[1] + m / out_group * in_group + c) * in_size;
+        const double* weight = w.values.data() + (m * in_group + c) * taps;
         for (ref::Index k(window.kernel); k.more(); k.next()) slide.tap<false>(k, *weight++, to, from);
       }
     }
   return y;
+}
+
+namespace {
+
+Status infer_conv(Infer& c) { return infer_conv(c, c.dtype(0), 0, 1); }
+
+// Inputs 0 and 1 convolved plus the bias, in double.
+Result<std::vector<double>> convolve(Eval& e, const Shape& shape) {
+  auto b = AI_VMM_TAKE(bias(e, 2, shape[1]));
+  return convolve(e.node, {e.in(0).shape(), ref::load<double>(e.in(0))}, {e.in(1).shape(), ref::load<double>(e.in(1))}, b, shape);
 }
 
 Result<Shape> conv_shape(const Eval& e) {
