@@ -25,6 +25,8 @@ namespace ai_vmm {
   X(normalization_ops) \
   X(sequence_ops) \
   X(control_ops) \
+  X(string_ops) \
+  X(image_ops) \
   X(recurrent_ops) \
   X(fourier_ops) \
   X(attention_ops)
