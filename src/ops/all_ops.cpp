@@ -29,7 +29,9 @@ namespace ai_vmm {
   X(image_ops) \
   X(recurrent_ops) \
   X(fourier_ops) \
-  X(attention_ops)
+  X(attention_ops) \
+  X(contrib_fused_ops) \
+  X(contrib_attention_ops)
 
 #define X(family) std::span<const OpDef> family();
 AI_VMM_OP_FAMILIES(X)
