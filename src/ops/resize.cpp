@@ -6,6 +6,7 @@
 
 #include "ops/all_ops.hpp"
 #include "ops/ref.hpp"
+#include "ops/resize.hpp"
 
 namespace ai_vmm {
 
@@ -102,19 +103,11 @@ Status infer_resize(Infer& c) {
   return {};
 }
 
-// What one output position along one axis reads: in[clamp(start + i)] * weights[i], or a constant when `outside`.
-struct Taps {
-  int64_t start = 0;
-  std::vector<double> weights;
-  bool outside = false;
-};
+Status resize_error(const Node& node, const std::string& what) {
+  return Status(Code::invalid_argument, "The " + node.label() + ": " + what);
+}
 
-struct ResizeAxis {
-  int64_t in = 0, out = 0;
-  double scale = 1, roi_start = 0, roi_end = 1;
-};
-
-Result<double> original_coordinate(const Eval& e, const std::string& mode, const ResizeAxis& a, double x) {
+Result<double> original_coordinate(const Node& n, const std::string& mode, const ResizeAxis& a, double x) {
   double width = a.scale * double(a.in);  // of the output, not rounded
   double last = double(a.in - 1);
   if (mode == "half_pixel") return (x + 0.5) / a.scale - 0.5;
@@ -127,20 +120,21 @@ Result<double> original_coordinate(const Eval& e, const std::string& mode, const
     double length = a.roi_end - a.roi_start;
     return a.roi_start * last + (width == 1 ? length * last / 2 : x * length * last / (width - 1));
   }
-  return e.error("coordinate_transformation_mode \"" + mode + "\" is not known.");
+  return resize_error(n, "coordinate_transformation_mode \"" + mode + "\" is not known.");
 }
 
-Result<std::vector<Taps>> taps_of(const Eval& e, const ResizeAxis& a) {
-  const Node& n = e.node;
+}  // namespace
+
+Result<std::vector<ResizeTaps>> resize_taps(const Node& n, const ResizeAxis& a) {
   std::string mode = n.s("mode", "nearest"), coordinates = n.s("coordinate_transformation_mode", "half_pixel");
   std::string nearest = n.s("nearest_mode", "round_prefer_floor");
   bool antialias = n.i("antialias") != 0, exclude = n.i("exclude_outside") != 0;
   double cubic = n.f("cubic_coeff_a", -0.75f), stretch = antialias ? std::min(a.scale, 1.0) : 1.0;
-  std::vector<Taps> all(size_t(a.out));
+  std::vector<ResizeTaps> all(size_t(a.out));
   for (int64_t i = 0; i < a.out; ++i) {
-    Taps& t = all[size_t(i)];
-    double x = AI_VMM_TAKE(original_coordinate(e, coordinates, a, double(i)));
-    if (!(std::fabs(x) < 1e15)) return e.error("a coordinate is not finite; check scales and roi.");
+    ResizeTaps& t = all[size_t(i)];
+    double x = AI_VMM_TAKE(original_coordinate(n, coordinates, a, double(i)));
+    if (!(std::fabs(x) < 1e15)) return resize_error(n, "a coordinate is not finite; check scales and roi.");
     t.outside = coordinates == "tf_crop_and_resize" && (x < 0 || x > double(a.in - 1));
     double base = std::floor(x), ratio = x - base;
     t.start = int64_t(base);
@@ -152,11 +146,11 @@ Result<std::vector<Taps>> taps_of(const Eval& e, const ResizeAxis& a) {
       else if (nearest == "ceil")
         t.start += ratio > 0;
       else if (nearest != "floor")
-        return e.error("nearest_mode \"" + nearest + "\" is not known.");
+        return resize_error(n, "nearest_mode \"" + nearest + "\" is not known.");
       t.weights = {1};
       continue;
     }
-    if (mode != "linear" && mode != "cubic") return e.error("mode \"" + mode + "\" is not one of nearest, linear, cubic.");
+    if (mode != "linear" && mode != "cubic") return resize_error(n, "mode \"" + mode + "\" is not one of nearest, linear, cubic.");
     // The filter reaches 1 (linear) or 2 (cubic) elements of the coarser of the two grids to each side.
     double reach = (mode == "linear" ? 1 : 2) / stretch;
     int64_t first = int64_t(std::floor(-reach)) + 1;
@@ -175,6 +169,8 @@ Result<std::vector<Taps>> taps_of(const Eval& e, const ResizeAxis& a) {
   }
   return all;
 }
+
+namespace {
 
 Status eval_resize(Eval& e) {
   const Tensor& x = e.in(0);
@@ -222,15 +218,15 @@ Status eval_resize(Eval& e) {
   if (y->count() == 0) return {};
   if (x.count() == 0) return e.error("an empty input cannot be enlarged to " + to_string(shape) + ".");
 
-  std::vector<std::vector<Taps>> taps;
-  for (const ResizeAxis& a : plan) taps.push_back(AI_VMM_TAKE(taps_of(e, a)));
+  std::vector<std::vector<ResizeTaps>> taps;
+  for (const ResizeAxis& a : plan) taps.push_back(AI_VMM_TAKE(resize_taps(e.node, a)));
   auto clamp = [](int64_t i, int64_t n) { return std::clamp<int64_t>(i, 0, n - 1); };
   double fill = e.node.f("extrapolation_value");
 
   if (e.node.s("mode", "nearest") == "nearest") {  // moves elements of any type
     Shape strides = ref::strides_of(x.shape());
     bool extrapolates = std::any_of(taps.begin(), taps.end(), [](auto& axis) {
-      return std::any_of(axis.begin(), axis.end(), [](const Taps& t) { return t.outside; });
+      return std::any_of(axis.begin(), axis.end(), [](const ResizeTaps& t) { return t.outside; });
     });
     bool number = x.dtype() != DType::string && !is_complex(x.dtype());
     if (extrapolates && !number) return e.error(std::string("extrapolation is not defined for ") + name(x.dtype()) + ".");
@@ -239,7 +235,7 @@ Status eval_resize(Eval& e) {
       int64_t from = 0;
       bool outside = false;
       for (size_t d = 0; d < shape.size(); ++d) {
-        const Taps& t = taps[d][size_t(i[d])];
+        const ResizeTaps& t = taps[d][size_t(i[d])];
         from += clamp(t.start, plan[d].in) * strides[d];
         outside |= t.outside;
       }
@@ -264,7 +260,7 @@ Status eval_resize(Eval& e) {
     std::vector<double> w(size_t(outer * a.out * inner), 0.0);
     for (int64_t o = 0; o < outer; ++o)
       for (int64_t i = 0; i < a.out; ++i) {
-        const Taps& t = taps[d][size_t(i)];
+        const ResizeTaps& t = taps[d][size_t(i)];
         double* to = w.data() + (o * a.out + i) * inner;
         if (t.outside) {
           std::fill(to, to + inner, fill);
