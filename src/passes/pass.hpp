@@ -27,8 +27,8 @@ struct PassReport {
   int64_t us = 0;
 };
 
-// Runs every pass that is not in `disabled`, one report a pass that ran. An unknown name in `disabled` is
-// invalid_argument. A pass that breaks the graph is `internal`.
+// Runs every pass that is not in `disabled`, round after round until none changes anything; one report a pass, over all
+// rounds. An unknown name in `disabled` is invalid_argument. A pass that breaks the graph is `internal`.
 Result<std::vector<PassReport>> run_passes(Graph& graph, std::span<const std::string> disabled = {});
 
 }  // namespace ai_vmm
