@@ -180,8 +180,8 @@ def run_node(node: onnx.NodeProto, arrays: list, opset) -> list[np.ndarray]:
 def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], last_std: float = 2.0) -> None:
     """Gives a random convolutional network the statistics of a trained one, from its own activations on `feeds`: every
     normalisation gets the mean and variance that it sees, every other layer with a bias is scaled and shifted to unit
-    variance a channel, and the last one to the standard deviation `last_std`. Without this, signals of deep random
-    networks fade, saturate or no longer depend on the input."""
+    variance a channel, squeezed ones (too few elements for that) to 0.3 as a whole, and the last one to `last_std`.
+    Without this, signals of deep random networks fade, saturate or no longer depend on the input."""
     weights = {t.name: t for t in model.graph.initializer}
     values = {name: numpy_helper.to_array(t) for name, t in weights.items()} | feeds
     normalised = {n.input[0] for n in model.graph.node if n.op_type == "BatchNormalization"}
@@ -195,8 +195,8 @@ def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], last_std: fl
 
     def channels(x):
         axes = tuple(a for a in range(x.ndim) if a != 1)
-        if x.size == x.shape[1]:  # one element a channel says nothing of the channel
-            return np.zeros(x.shape[1]), np.full(x.shape[1], x.std())
+        if x.size < 64 * x.shape[1]:  # too few elements say nothing of a channel
+            return np.zeros(x.shape[1]), np.full(x.shape[1], x.std() / 0.3)
         return x.mean(axes), np.maximum(x.std(axes), 1e-3 * x.std() + 1e-12)
 
     for node in model.graph.node:
@@ -209,7 +209,8 @@ def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], last_std: fl
         made = run_node(node, arrays, model.opset_import)
         if node.output[0] in adjusted:
             mean, std = channels(made[0])
-            std = std / (last_std if node is layers[-1] else 1.0)
+            if node is layers[-1]:
+                std = std * (made[0] / std.reshape([1, -1] + [1] * (made[0].ndim - 2))).std() / last_std
             shape = [1, -1] + [1] * (made[0].ndim - 2)
             bias = values[node.input[2]]
             axis = 1 if node.op_type == "ConvTranspose" else 0

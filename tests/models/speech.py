@@ -7,7 +7,7 @@ from builder import Net
 
 def _recurrent(net, x, kind, n_in, hidden, gates, batch):
     """One forward layer over [time, batch, features], from a zero state, as nn.LSTM and nn.GRU are exported."""
-    std = 1 / np.sqrt(hidden)
+    std = 3 / np.sqrt(hidden)  # thrice the usual, so that the states do not forget the input
     w = net.weight(net.rng.uniform(-std, std, (1, gates * hidden, n_in)).astype(np.float32), "W")
     r = net.weight(net.rng.uniform(-std, std, (1, gates * hidden, hidden)).astype(np.float32), "R")
     b = net.weight(net.rng.uniform(-std, std, (1, 2 * gates * hidden)).astype(np.float32), "B")
