@@ -1,5 +1,7 @@
 #include "import/type_proto.hpp"
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 
 namespace ai_vmm {
@@ -56,7 +58,9 @@ struct TypeReader {
         if (d.field() == 2) param = d.text();
       }
       AI_VMM_TRY(d.status("Dimension"));
-      dims.push_back(size >= 0 ? Dim(size) : !param.empty() ? symbols.named(param) : symbols.unnamed(value, dims.size()));
+      // Some exporters write "?" for every unknown size: only a name with a letter or digit says that sizes are equal.
+      bool named = std::any_of(param.begin(), param.end(), [](unsigned char c) { return std::isalnum(c); });
+      dims.push_back(size >= 0 ? Dim(size) : named ? symbols.named(param) : symbols.unnamed(value, dims.size()));
     }
     AI_VMM_TRY(r.status("TensorShapeProto"));
     return dims;
