@@ -421,12 +421,12 @@ Status eval_group_query(Eval& e) {
         for (int64_t h = 0; h < kv_heads; ++h) rotate(k.row(b, h, t), c, s, n.i("rotary_interleaved") != 0);
       }
   }
-  // The new tokens go right behind the past of each sample.
+  // The new tokens go right behind the past of each sample; the rest of the buffer is zero.
   auto present = [&](const Heads& old, const Heads& fresh) {
     Heads p(batch, kv_heads, capacity, fresh.size);
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t h = 0; h < kv_heads; ++h) {
-        std::copy_n(old.row(b, h, 0), old.length * old.size, p.row(b, h, 0));
+        std::copy_n(old.row(b, h, 0), past[size_t(b)] * old.size, p.row(b, h, 0));
         std::copy_n(fresh.row(b, h, 0), length * fresh.size, p.row(b, h, past[size_t(b)]));
       }
     return p;
