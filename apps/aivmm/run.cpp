@@ -16,6 +16,7 @@
 #include "image.hpp"
 #include "import/onnx.hpp"
 #include "inputs.hpp"
+#include "runtime/deployment.hpp"
 #include "summary.hpp"
 #include "terminal.hpp"
 
@@ -202,9 +203,10 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
     if (c.chosen) print_row("", "because: " + c.reason);
   bool first = true;
   for (const Candidate& c : r.candidates) {
-    std::string measured = c.runs ? "median " + duration(c.median_us) + ", min " + duration(c.min_us) + " of " + std::to_string(c.runs) : "not measured";
     std::string way = c.backend + ", " + (c.threads ? std::to_string(c.threads) + (c.threads == 1 ? " thread, " : " threads, ") : "") + c.precision;
-    print_row(first ? "Candidates" : "", std::string(c.chosen ? "* " : "  ") + way + ": " + measured + (c.chosen ? "" : "; " + c.reason));
+    std::string measured = c.runs ? "median " + duration(c.median_us) + ", min " + duration(c.min_us) + " of " + std::to_string(c.runs) : "";
+    if (!c.chosen || !c.runs) measured += (measured.empty() ? "" : "; ") + c.reason;
+    print_row(first ? "Candidates" : "", std::string(c.chosen ? "* " : "  ") + way + ": " + measured);
     first = false;
   }
   for (const Port& p : model.inputs()) {
@@ -267,7 +269,6 @@ int run_run(const Arguments& arguments) {
   for (const Status* s : {&repeat.status(), &warmup.status(), &seed.status(), &shapes.status(), &how.status()})
     if (!s->ok()) return complain(*s, kUsage);
   DeployOptions deploy = deploy_options(*config);
-  deploy.shapes = *shapes;
   std::vector<std::string> backends = backend_names();
   if (!deploy.backend.empty() && std::find(backends.begin(), backends.end(), deploy.backend) == backends.end()) {
     std::string near = nearest(deploy.backend, backends);
@@ -281,16 +282,23 @@ int run_run(const Arguments& arguments) {
                                                 (S_ISDIR(facts.st_mode) ? "a folder" : "nothing that can be read") + " of that name."),
                     kUsage);
 
+  // The inputs first: wrong ones fail before anything is compiled, and their sizes are what candidates are timed with.
+  auto ports = import_onnx(path, {.allow_links = deploy.allow_links, .infer = false});
+  if (!ports.ok()) return complain(ports.status(), exit_of_deploy(ports.status()));
+  auto feed = make_feed(ports_of(*ports, ports->inputs), arguments);
+  if (!feed.ok()) return complain(feed.status(), kUsage);
+  if (Status s = check_output_words(arguments, ports_of(*ports, ports->outputs)); !s.ok()) return complain(s, kUsage);
+  ports = Graph();
+  for (const auto& [name, data] : feed->inputs)
+    if (data.is_tensor()) deploy.shapes[name] = data.tensor().shape();
+  for (const std::string& note : feed->notes) std::fprintf(stderr, "aivmm: %s\n", note.c_str());
+
   VMM vmm;
   auto model = [&] {
     Progress progress("Loading and measuring " + path);
     return vmm.deploy(path, deploy);
   }();
   if (!model.ok()) return complain(model.status(), exit_of_deploy(model.status()));
-  if (Status s = check_output_words(arguments, model->outputs()); !s.ok()) return complain(s, kUsage);
-  auto feed = make_feed(model->inputs(), arguments);
-  if (!feed.ok()) return complain(feed.status(), kUsage);
-  for (const std::string& note : feed->notes) std::fprintf(stderr, "aivmm: %s\n", note.c_str());
 
   auto timed = [&] {
     Progress progress("Running");
