@@ -228,7 +228,7 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
   print_row("Memory", "peak " + size(double(peak_rss_bytes())) + " of the process, arena " + size(double(r.arena_bytes)) +
                           ", packed weights " + size(double(r.weight_bytes)));
   if (r.fallbacks.empty()) {
-    print_row("Fallbacks", "none: every node runs on a native kernel");
+    print_row("Fallbacks", r.backend == "reference" ? "none, but reference is itself the slow oracle" : "none: every node runs on a native kernel");
     return;
   }
   // One line for each operator and place, with how often.
