@@ -13,6 +13,9 @@ namespace ai_vmm {
   X(einsum_ops) \
   X(generate_ops) \
   X(random_ops) \
+  X(quantize_ops) \
+  X(quantize_linear_ops) \
+  X(loss_ops) \
   X(shape_ops) \
   X(slice_ops) \
   X(gather_ops) \

@@ -72,27 +72,9 @@ bool parse_into(Tensor& y, int64_t i, std::string_view text) {
 
 // ---------------------------------------------------------------- numbers
 
-// How a float becomes a narrower float of 8 bits or less.
-struct Narrowing {
-  bool saturate = true;
-  E8M0Rounding rounding = E8M0Rounding::up;
-};
-
-void write_narrow(Tensor& y, int64_t i, double v, const Narrowing& how) {
-  auto byte = [&](uint32_t bits) { static_cast<uint8_t*>(y.mutable_data())[i] = uint8_t(bits); };
-  switch (y.dtype()) {
-    case DType::f8e4m3fn: return byte(encode(kF8E4M3FN, v, how.saturate));
-    case DType::f8e4m3fnuz: return byte(encode(kF8E4M3FNUZ, v, how.saturate));
-    case DType::f8e5m2: return byte(encode(kF8E5M2, v, how.saturate));
-    case DType::f8e5m2fnuz: return byte(encode(kF8E5M2FNUZ, v, how.saturate));
-    case DType::f8e8m0: return byte(encode_e8m0(v, how.saturate, how.rounding));
-    default: return write_double(y.dtype(), y.mutable_data(), i, v);
-  }
-}
-
 Status convert(Eval& e, DType to) {
   const Tensor& x = e.in(0);
-  Narrowing how;
+  ref::Narrowing how;
   how.saturate = e.node.i("saturate", 1) != 0;
   std::string mode = e.node.s("round_mode", "up");
   if (mode == "down")
@@ -118,7 +100,7 @@ Status convert(Eval& e, DType to) {
   } else if (!is_float(to) && !is_complex(to) && !is_float(x.dtype()) && !is_complex(x.dtype())) {
     for (int64_t i = 0; i < x.count(); ++i) write_int64(to, y->mutable_data(), i, read_int64(x.dtype(), x.data(), i));
   } else {
-    for (int64_t i = 0; i < x.count(); ++i) write_narrow(*y, i, read_double(x.dtype(), x.data(), i), how);
+    for (int64_t i = 0; i < x.count(); ++i) ref::write_narrow(*y, i, read_double(x.dtype(), x.data(), i), how);
   }
   return {};
 }

@@ -131,6 +131,18 @@ Shape broadcast_strides(const Shape& from, const Shape& to) {
   return s;
 }
 
+void write_narrow(Tensor& y, int64_t i, double v, const Narrowing& how) {
+  auto byte = [&](uint32_t bits) { static_cast<uint8_t*>(y.mutable_data())[i] = uint8_t(bits); };
+  switch (y.dtype()) {
+    case DType::f8e4m3fn: return byte(encode(kF8E4M3FN, v, how.saturate));
+    case DType::f8e4m3fnuz: return byte(encode(kF8E4M3FNUZ, v, how.saturate));
+    case DType::f8e5m2: return byte(encode(kF8E5M2, v, how.saturate));
+    case DType::f8e5m2fnuz: return byte(encode(kF8E5M2FNUZ, v, how.saturate));
+    case DType::f8e8m0: return byte(encode_e8m0(v, how.saturate, how.rounding));
+    default: return write_double(y.dtype(), y.mutable_data(), i, v);
+  }
+}
+
 void copy_element(Tensor& to, int64_t i, const Tensor& from, int64_t j) {
   if (to.dtype() == DType::string) {
     to.as_mutable<std::string>()[size_t(i)] = from.as<std::string>()[size_t(j)];

@@ -76,6 +76,14 @@ class Index {
   bool more_;
 };
 
+// How a number becomes one of the 8-bit float kinds.
+struct Narrowing {
+  bool saturate = true;
+  E8M0Rounding rounding = E8M0Rounding::up;
+};
+// Writes element i of a numeric tensor, rounded once; 8-bit float kinds as `how` says.
+void write_narrow(Tensor& y, int64_t i, double v, const Narrowing& how);
+
 // Copies element `from_index` of `from` to element `to_index` of `to` (equal types), strings and packed types too.
 void copy_element(Tensor& to, int64_t to_index, const Tensor& from, int64_t from_index);
 
