@@ -319,10 +319,10 @@ struct Context::Impl {
   }
   Result<void*> output_memory(size_t k, DType dtype, const Shape& shape, std::span<const OutputSlot> outputs) {
     const OutputSlot& slot = outputs[k];
-    if (slot.data && slot.bytes >= bytes_for(dtype, product(shape))) return slot.data;
+    if (slot.data && std::equal(shape.begin(), shape.end(), slot.shape.begin(), slot.shape.end())) return slot.data;
     if (!slot.allocate)
       return Status(Code::invalid_argument, "Output " + std::to_string(k) + " of shape " + ai_vmm::to_string(shape) +
-                                                " does not fit the buffer of " + std::to_string(slot.bytes) + " bytes given for it.");
+                                                " does not fit the buffer of shape " + ai_vmm::to_string(slot.shape) + " given for it.");
     return slot.allocate(dtype, shape);
   }
 

@@ -39,10 +39,10 @@ class Program {
   std::unique_ptr<Impl> impl_;
 };
 
-// Where an output goes: the caller's memory when it is there and the result fits, otherwise what `allocate` gives.
+// Where an output goes: the caller's memory when the result has the shape it was made for, otherwise what `allocate` gives.
 struct OutputSlot {
   void* data = nullptr;
-  int64_t bytes = 0;
+  std::span<const int64_t> shape;
   std::function<Result<void*>(DType, const Shape&)> allocate;
 };
 struct RunOptions {

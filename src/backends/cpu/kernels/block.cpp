@@ -71,9 +71,13 @@ template <class T> inline T wrap_sub(T a, T b) { return T(uint64_t(a) - uint64_t
 template <class T> inline T wrap_mul(T a, T b) { return T(uint64_t(a) * uint64_t(b)); }
 template <class T> inline T int_div(T a, T b) { return b == 0 ? T(0) : b == T(-1) && T(-1) < T(0) ? T(0 - uint64_t(a)) : T(a / b); }
 template <class T> inline T int_mod(T a, T b) {  // the sign of b
-  if (b == 0 || (b == T(-1) && T(-1) < T(0))) return T(0);
-  T r = T(a % b);
-  return r != 0 && (r < 0) != (b < 0) ? T(r + b) : r;
+  if (b == 0) return T(0);
+  if constexpr (T(-1) < T(0)) {
+    if (b == T(-1)) return T(0);
+    T r = T(a % b);
+    return r != 0 && (r < 0) != (b < 0) ? T(r + b) : r;
+  }
+  return T(a % b);
 }
 inline float ieee_mod(float x, float y) { return __builtin_fmodf(x, y); }
 inline vf round_even(vf x) {
@@ -118,8 +122,10 @@ inline float power(float x, float y) { return __builtin_powf(x, y); }
   S2(Add, type, T, T, type, wrap_add(x, y)) S2(Sub, type, T, T, type, wrap_sub(x, y)) S2(Mul, type, T, T, type, wrap_mul(x, y)) \
   S2(Div, type, T, T, type, int_div(x, y)) S2(Mod, type, T, T, type, int_mod(x, y)) \
   S2(Max, type, T, T, type, x > y ? x : y) S2(Min, type, T, T, type, x < y ? x : y) \
-  S1(Neg, type, T, T, type, T(0 - uint64_t(x))) S1(Abs, type, T, T, type, x < 0 ? T(0 - uint64_t(x)) : x) \
-  S1(Sign, type, T, T, type, (x > 0) - (x < 0)) COMPARE(type, T)
+  COMPARE(type, T)
+#define SIGNED(type, T) \
+  INTEGER(type, T) S1(Neg, type, T, T, type, T(0 - uint64_t(x))) S1(Abs, type, T, T, type, x < 0 ? T(0 - uint64_t(x)) : x) \
+  S1(Sign, type, T, T, type, (x > 0) - (x < 0))
 #define CASTS_FROM(type, T) \
   {"Cast", type, kF32, cast<float, T>}, {"Cast", type, kI64, cast<int64_t, T>}, {"Cast", type, kI32, cast<int32_t, T>}, \
   {"Cast", type, kU8, cast<uint8_t, T>}, {"Cast", type, kI8, cast<int8_t, T>}, {"Cast", type, kBool, cast<bool, T>}, {"Cast", type, kF64, cast<double, T>},
@@ -183,10 +189,10 @@ const BlockEntry kEntries[] = {
     S2(Mul, kF64, double, double, kF64, x * y)
     S2(Div, kF64, double, double, kF64, x / y)
     COMPARE(kF64, double)
-    INTEGER(kI64, int64_t)
-    INTEGER(kI32, int32_t)
+    SIGNED(kI64, int64_t)
+    SIGNED(kI32, int32_t)
     INTEGER(kU8, uint8_t)
-    INTEGER(kI8, int8_t)
+    SIGNED(kI8, int8_t)
     S2(And, kBool, uint8_t, uint8_t, kBool, x && y)
     S2(Or, kBool, uint8_t, uint8_t, kBool, x || y)
     S2(Xor, kBool, uint8_t, uint8_t, kBool, (x != 0) != (y != 0))
