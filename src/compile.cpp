@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "analysis/analyse.hpp"
 #include "base/memory_budget.hpp"
 #include "base/threads.hpp"
 #include "import/onnx.hpp"
@@ -32,6 +33,7 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
   d->seed = options.seed;
   MemoryBudget::Scope scope(std::make_shared<MemoryBudget>(d->memory_limit));
 
+  d->report.model_kind = ai_vmm::name(recognise(graph).kind);
   auto passes = run_passes(graph, options.disabled_passes);
   if (!passes.ok()) return std::move(passes).status();
   d->inputs = ports_of(graph, graph.inputs);

@@ -4,13 +4,12 @@
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
+#include "analysis/analyse.hpp"
 #include "base/text.hpp"
 #include "command.hpp"
 #include "import/onnx.hpp"
 #include "inputs.hpp"
-#include "ops/op.hpp"
 #include "terminal.hpp"
 
 namespace ai_vmm::cli {
@@ -23,82 +22,6 @@ constexpr Option kOptions[] = {
     {"--copy-weights", nullptr, "Read weights into memory instead of mapping the file."},
     {"--allow-links", nullptr, "Follow external data through links that leave the model's folder."},
 };
-
-struct Facts {
-  int64_t nodes = 0, parameters = 0, weight_bytes = 0;
-  double flops = 0;
-  int64_t unsized = 0;      // nodes whose sizes are known only at run time; not in flops
-  int64_t peak_bytes = 0;   // most bytes of intermediate values alive at once, in file order, of known sizes
-  std::map<std::string, std::pair<int64_t, double>> operators;  // count, flops
-};
-
-// The type with every dimension an integer, if all its symbols are bound.
-std::optional<Type> sized(const Type& type, const Dim::Lookup& lookup) {
-  if (!type.is_tensor() || !type.ranked) return std::nullopt;
-  Type t = type;
-  for (Dim& d : t.dims) {
-    auto v = d.evaluate(lookup);
-    if (!v || *v < 0) return std::nullopt;
-    d = Dim(*v);
-  }
-  return t;
-}
-
-int64_t bytes_of(const Type& type) {
-  auto shape = type.shape();
-  auto count = shape ? element_count(*shape) : std::nullopt;
-  return count && bits(type.dtype) && *count < (int64_t(1) << 56) ? bytes_for(type.dtype, *count) : 0;
-}
-
-void add(const Graph& graph, const Dim::Lookup& lookup, Facts& facts) {
-  for (const Value& v : graph.values)
-    if (v.constant) {
-      facts.parameters += v.constant.count();
-      facts.weight_bytes += v.constant.bytes();
-    }
-  // The last node that reads each value; graph outputs live on.
-  auto users = graph.users();
-  std::set<ValueId> outputs(graph.outputs.begin(), graph.outputs.end());
-  int64_t live = 0;
-  for (size_t n = 0; n < graph.nodes.size(); ++n) {
-    const Node& node = graph.nodes[n];
-    ++facts.nodes;
-    std::string name = (node.domain.empty() ? "" : node.domain + ".") + node.op;
-    auto& op = facts.operators[name];
-    ++op.first;
-    auto types = [&](const std::vector<ValueId>& values, bool& all) {
-      std::vector<Type> list;
-      for (ValueId v : values) {
-        auto t = v == kAbsent ? std::optional(Type()) : sized(graph.value(v).type, lookup);
-        all = all && t;
-        list.push_back(t.value_or(Type()));
-      }
-      return list;
-    };
-    bool all = true;
-    auto in = types(node.inputs, all), out = types(node.outputs, all);
-    if (all && node.bodies.empty()) {
-      double flops = cost_of(*node.def, CostQuery{node, in, out}).flops;
-      facts.flops += flops;
-      op.second += flops;
-    } else if (!all) {
-      ++facts.unsized;
-    }
-    for (const Type& t : out) live += bytes_of(t);
-    facts.peak_bytes = std::max(facts.peak_bytes, live);
-    std::set<ValueId> read(node.inputs.begin(), node.inputs.end());
-    for (size_t k = 0; k < out.size(); ++k)
-      if (node.outputs[k] != kAbsent && users[static_cast<size_t>(node.outputs[k])].empty()) read.insert(node.outputs[k]);
-    for (ValueId v : read) {
-      if (v == kAbsent || outputs.count(v) || graph.is_constant(v)) continue;
-      const auto& by = users[static_cast<size_t>(v)];
-      if ((by.empty() || by.back() == static_cast<int>(n)) && std::find(graph.inputs.begin(), graph.inputs.end(), v) == graph.inputs.end() &&
-          std::find(graph.captures.begin(), graph.captures.end(), v) == graph.captures.end())
-        if (auto t = sized(graph.value(v).type, lookup)) live -= bytes_of(*t);
-    }
-    for (const Body& b : node.bodies) add(*b.graph, lookup, facts);
-  }
-}
 
 std::string count_text(double n) {
   char text[32];
@@ -144,13 +67,10 @@ int run_inspect(const Arguments& arguments) {
     for (const std::string& s : symbols)
       if (sizes.emplace(s, 1).second) assumed += (assumed.empty() ? "" : ", ") + s + " = 1";
   }
-  Facts facts;
-  add(*graph,
-      [&](std::string_view symbol) -> std::optional<int64_t> {
-        auto it = sizes.find(symbol);
-        return it == sizes.end() ? std::nullopt : std::optional(it->second);
-      },
-      facts);
+  Analysis facts = analyse(*graph, [&](std::string_view symbol) -> std::optional<int64_t> {
+    auto it = sizes.find(symbol);
+    return it == sizes.end() ? std::nullopt : std::optional(it->second);
+  });
 
   auto ports = [&](const std::vector<ValueId>& values) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -162,15 +82,18 @@ int run_inspect(const Arguments& arguments) {
     j["model"] = path;
     j["inputs"] = ports(graph->inputs);
     j["outputs"] = ports(graph->outputs);
+    j["kind"] = name(facts.kind);
+    j["kind_reason"] = facts.why;
     j["nodes"] = facts.nodes;
     j["parameters"] = facts.parameters;
     j["weight_bytes"] = facts.weight_bytes;
     j["flops"] = facts.flops;
+    j["bytes"] = facts.bytes;
     j["unsized_nodes"] = facts.unsized;
     j["peak_intermediate_bytes"] = facts.peak_bytes;
     j["sizes"] = sizes;
     j["operators"] = nlohmann::ordered_json::object();
-    for (const auto& [name, op] : facts.operators) j["operators"][name] = {{"count", op.first}, {"flops", op.second}};
+    for (const auto& [op_name, op] : facts.operators) j["operators"][op_name] = {{"count", op.count}, {"flops", op.flops}, {"bytes", op.bytes}};
     j["metadata"] = graph->metadata;
     if (arguments.has("--text")) j["graph"] = graph->to_text();
     std::puts(j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
@@ -190,14 +113,17 @@ int run_inspect(const Arguments& arguments) {
   }
   for (const auto& p : ports(graph->inputs)) row("Input", p["name"].get<std::string>() + " " + p["type"].get<std::string>());
   for (const auto& p : ports(graph->outputs)) row("Output", p["name"].get<std::string>() + " " + p["type"].get<std::string>());
+  row("Kind", std::string(name(facts.kind)) + ": " + facts.why);
   row("Parameters", count_text(double(facts.parameters)) + " in " + size(double(facts.weight_bytes)));
   row("Operations", count_text(facts.flops) + (facts.unsized ? ", without " + std::to_string(facts.unsized) + " nodes whose sizes are known only at run time" : "") +
                         (assumed.empty() ? "" : "; with " + assumed));
   row("Memory", size(double(facts.peak_bytes)) + " of intermediate values at once, before any plan");
   row("Nodes", std::to_string(facts.nodes));
-  std::vector<std::pair<std::string, std::pair<int64_t, double>>> order(facts.operators.begin(), facts.operators.end());
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second.first > b.second.first; });
-  for (const auto& [name, op] : order) std::printf("  %6lld × %-28s %s\n", static_cast<long long>(op.first), name.c_str(), op.second > 0 ? (count_text(op.second) + " operations").c_str() : "");
+  std::vector<std::pair<std::string, OpStatistics>> order(facts.operators.begin(), facts.operators.end());
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second.count > b.second.count; });
+  for (const auto& [op_name, op] : order)
+    std::printf("  %6lld × %-28s %s\n", static_cast<long long>(op.count), op_name.c_str(),
+                op.flops > 0 ? (count_text(op.flops) + " operations").c_str() : "");
   return kSuccess;
 }
 }  // namespace
