@@ -252,6 +252,7 @@ class Lower {
 Program::~Program() = default;
 int64_t Program::weight_bytes() const { return impl_->pack->bytes(); }
 int64_t Program::arena_bytes() const { return impl_->arena_bytes; }
+int64_t Program::compilations() const { return impl_->compilations; }
 
 std::string Program::to_text() const {
   std::string s;
