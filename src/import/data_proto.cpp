@@ -46,9 +46,14 @@ struct DataReader {
   Result<Data> sequence(Bytes bytes) {
     // Elements of the kind that elem_type names stand in field kind + 2.
     auto list = std::make_shared<Sequence>();
+    uint32_t field = 0;
     ProtoReader r(bytes);
-    while (r.next())
-      if (r.field() >= 3 && r.field() <= 7) list->push_back(AI_VMM_TAKE(nested(ElementKind(r.field() - 2), r.bytes())));
+    while (r.next()) {
+      if (r.field() < 3 || r.field() > 7) continue;
+      if (field && field != r.field()) return Status(Code::data_loss, "A sequence holds elements of different kinds; the file is damaged.");
+      field = r.field();
+      list->push_back(AI_VMM_TAKE(nested(ElementKind(field - 2), r.bytes())));
+    }
     AI_VMM_TRY(r.status("SequenceProto"));
     return Data(std::move(list));
   }

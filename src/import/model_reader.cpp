@@ -437,38 +437,7 @@ Status sort_all(Graph& graph) {
   return {};
 }
 
-void define(Graph& graph, std::map<std::pair<std::string, std::string>, std::pair<int, std::string>>& unknown) {
-  for (Node& n : graph.nodes) {
-    n.def = find_op(n.domain, n.op);
-    if (!n.def) {
-      auto& [count, example] = unknown[{n.domain, n.op}];
-      if (!count++) example = n.name;
-    }
-    for (Body& b : n.bodies) define(*b.graph, unknown);
-  }
-}
-
 }  // namespace
-
-Status ModelReader::set_definitions(Graph& graph) {
-  std::map<std::pair<std::string, std::string>, std::pair<int, std::string>> unknown;
-  define(graph, unknown);
-  if (unknown.empty() || !options_.infer) return {};
-  std::string list;
-  size_t shown = 0;
-  for (const auto& [op, use] : unknown) {
-    if (++shown > 20) {
-      list += ", and " + std::to_string(unknown.size() - 20) + " more";
-      break;
-    }
-    list += (list.empty() ? "" : ", ") + quoted(op.first.empty() ? op.second : op.first + "." + op.second) + " (" +
-            std::to_string(use.first) + (use.first == 1 ? " node" : " nodes");
-    if (!use.second.empty()) list += ", for example " + quoted(use.second);
-    if (std::string near = shown <= 5 ? nearest_op(op.first, op.second) : ""; !near.empty()) list += "; the nearest known name is " + quoted(near);
-    list += ")";
-  }
-  return Status(Code::unimplemented, "The model uses operators that this build does not have: " + list + ".");
-}
 
 Result<Graph> ModelReader::read(Bytes model) {
   int64_t ir_version = 0, model_version = 0;
@@ -522,7 +491,8 @@ Result<Graph> ModelReader::read(Bytes model) {
   g.metadata.merge(metadata);
   g.symbols = symbols_.first_free();
 
-  AI_VMM_TRY(set_definitions(g));
+  Status defined = define_ops(g);
+  if (options_.infer) AI_VMM_TRY(std::move(defined));
   AI_VMM_TRY(sort_all(g));
   AI_VMM_TRY(g.verify());
   if (options_.infer) AI_VMM_TRY(infer_types(g));

@@ -75,9 +75,6 @@ class ModelReader {
   Status expand_calls(Graph& graph, std::vector<std::string>& stack);
   Status expand_call(Graph& graph, Node call, std::vector<std::string>& stack, std::unordered_set<std::string>& names);
 
-  // --- the rest
-  Status set_definitions(Graph& graph);
-
   const ImportOptions& options_;
   TensorSource source_;
   Symbols symbols_;

@@ -12,7 +12,7 @@ namespace ai_vmm {
 struct ImportOptions {
   bool copy_weights = false;  // weights live in memory of our own instead of the mapped file
   bool allow_links = false;   // external-data files may be links that leave the model's folder
-  bool infer = true;          // run infer_types at the end (off: only structure, for `inspect` of broken models)
+  bool infer = true;          // off: structure only, for `inspect` of broken models; unknown operators have no Node::def
 };
 
 // Reads a model file (mapped; weights are views into the mapping, which lives as long as they do), converts every

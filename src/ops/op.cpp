@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 
@@ -380,6 +381,44 @@ Status infer_graph(Graph& graph, int64_t& symbols) {
 }  // namespace detail
 
 Status infer_types(Graph& graph) { return detail::infer_graph(graph, graph.symbols); }
+
+namespace {
+struct Unknown {
+  int count = 0;
+  std::string example;  // a node's name
+};
+using UnknownOps = std::map<std::pair<std::string, std::string>, Unknown>;  // by domain, operator
+
+void define(Graph& graph, UnknownOps& unknown) {
+  for (Node& n : graph.nodes) {
+    n.def = find_op(n.domain, n.op);
+    if (!n.def)
+      if (Unknown& u = unknown[{n.domain, n.op}]; !u.count++) u.example = n.name;
+    for (Body& b : n.bodies) define(*b.graph, unknown);
+  }
+}
+}  // namespace
+
+Status define_ops(Graph& graph) {
+  constexpr size_t kShown = 20, kExplained = 5;
+  UnknownOps unknown;
+  define(graph, unknown);
+  if (unknown.empty()) return {};
+  std::string list;
+  size_t shown = 0;
+  for (const auto& [op, use] : unknown) {
+    if (shown++ == kShown) {
+      list += ", and " + std::to_string(unknown.size() - kShown) + " more";
+      break;
+    }
+    list += (list.empty() ? "\"" : ", \"") + (op.first.empty() ? "" : op.first + ".") + op.second + "\" (" + std::to_string(use.count) +
+            (use.count == 1 ? " node" : " nodes") + (use.example.empty() ? "" : ", for example " + use.example);
+    if (shown <= kExplained)
+      if (std::string near = nearest_op(op.first, op.second); !near.empty()) list += "; the nearest known name is \"" + near + "\"";
+    list += ")";
+  }
+  return Status(Code::unimplemented, "The model uses operators that this build does not have: " + list + ".");
+}
 
 // ---------------------------------------------------------------- cost
 

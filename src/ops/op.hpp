@@ -181,6 +181,9 @@ Cost cost_of(const OpDef& op, const CostQuery& query);
 
 // ---------------------------------------------------------------- engine
 
+// Sets Node::def of every node, bodies included. Fails with unimplemented and a list of all operators that there are not.
+Status define_ops(Graph& graph);
+
 // Checks every node against its schema (counts, attribute names and types, element types) and infers all types,
 // bodies included. Types already on values (the model's value_info) are used only where inference knows less.
 Status infer_types(Graph& graph);
