@@ -107,7 +107,11 @@ Status infer_split(Infer& c) {
   for (size_t k = 0; k < n; ++k) {
     std::vector<Dim> dims = c.dims(0);
     dims[size_t(axis)] = sizes ? (*sizes)[k] : c.fresh();
-    if (dims[size_t(axis)].constant() && *dims[size_t(axis)].constant() < 0) return c.error("a part would have the size " + dims[size_t(axis)].to_string() + ".");
+    // Too many parts are an error of the run: the node may stand in a branch that is never taken.
+    if (auto part = dims[size_t(axis)].constant(); part && *part < 0) {
+      dims[size_t(axis)] = c.fresh();
+      constant.reset();
+    }
     c.set(k, c.dtype(0), std::move(dims));
     if (known && constant && c.rank(0) == 1 && at + (*constant)[k] <= int64_t(known->size()))
       c.set_ints(k, {known->begin() + at, known->begin() + at + (*constant)[k]});
