@@ -16,6 +16,7 @@ namespace ai_vmm {
   X(quantize_ops) \
   X(quantize_linear_ops) \
   X(loss_ops) \
+  X(contrib_quantize_ops) \
   X(shape_ops) \
   X(slice_ops) \
   X(gather_ops) \
