@@ -31,6 +31,9 @@ namespace ai_vmm {
   X(control_ops) \
   X(string_ops) \
   X(image_ops) \
+  X(ml_features_ops) \
+  X(ml_linear_ops) \
+  X(ml_trees_ops) \
   X(recurrent_ops) \
   X(fourier_ops) \
   X(attention_ops) \
