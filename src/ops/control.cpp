@@ -82,16 +82,26 @@ Result<const Body*> body_of(Infer& c, std::string_view attribute, size_t formals
 
 // ---------------------------------------------------------------- If
 
+// A branch may be wrong for the shapes at hand, because it is there for others: Split into 4 where there are 5. As long as
+// the other branch is right, the model is; if the wrong one is taken after all, the run says what is wrong.
 Status infer_if(Infer& c) {
   std::vector<Type> types[2];
+  Status faults[2];
   static constexpr const char* kBranches[] = {"then_branch", "else_branch"};
   for (int b = 0; b < 2; ++b) {
     const Body* body = AI_VMM_TAKE(body_of(c, kBranches[b], 0, c.outputs()));
-    auto inner = AI_VMM_TAKE(c.infer_body(*body, {}));
+    auto inner = c.infer_body(*body, {});
+    if (!inner.ok()) {
+      faults[b] = std::move(inner).status();
+      if (faults[b].code() != Code::invalid_argument || (b == 1 && !faults[0].ok())) return std::move(faults[b]);
+      continue;
+    }
     Scope scope(c);
     scope.add_captures(*body);
-    for (Type& t : inner) types[b].push_back(scope.escape(c, std::move(t)));
+    for (Type& t : *inner) types[b].push_back(scope.escape(c, std::move(t)));
   }
+  for (int b = 0; b < 2; ++b)
+    if (!faults[b].ok()) types[b] = types[1 - b];
   const Tensor* condition = c.constant(0);
   for (size_t k = 0; k < c.outputs(); ++k) {
     if (condition && condition->count() == 1 && condition->dtype() == DType::boolean)
