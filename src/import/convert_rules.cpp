@@ -1,5 +1,6 @@
 // Every step between versions of ai.onnx and ai.onnx.ml that changes what a node means or how it says it. A version that
-// only admits more element types, or rewords the specification, has no row.
+// only admits more element types, or rewords the specification, has no row. Nor has ConvTranspose with an output shape: its
+// versions below 11 put the odd pixel of padding on the other side by the letter, and no runtime ever did.
 #include "import/convert_rules.hpp"
 
 #include <algorithm>
@@ -181,12 +182,6 @@ Status selu_6(Rewrite& r) {
 }
 Status recurrent_7(Rewrite& r) { return take_away(r, {"output_sequence"}); }
 Status gemm_7(Rewrite& r) { return take_away(r, {"broadcast"}); }
-
-// With an explicit output shape the odd pixel of padding changed sides.
-Status conv_transpose_11(Rewrite& r) {
-  if (r.node.has("output_shape") && AI_VMM_TAKE(r.s("auto_pad", "NOTSET")) == "NOTSET") r.node.set("auto_pad", std::string("SAME_UPPER"));
-  return {};
-}
 
 Status roi_align_16(Rewrite& r) {
   r.node.set("coordinate_transformation_mode", std::string("output_half_pixel"));
@@ -498,7 +493,6 @@ constexpr VersionStep kSteps[] = {
     {"", "Selu", 6, selu_6},
     {"", "GRU", 3, gru_3},
     {"", "LSTM GRU RNN", 7, recurrent_7},
-    {"", "ConvTranspose", 11, conv_transpose_11},
     {"", "RoiAlign", 16, roi_align_16},
     {"", "GridSample", 20, grid_sample_20},
     {"", "Scatter", 11, scatter_11},
