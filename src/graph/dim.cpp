@@ -82,7 +82,12 @@ Dim atom(Kind kind, const Dim& a, const Dim& b) {
   return Dim::from_poly({{{{std::move(p)}, 1}}});
 }
 
-int64_t int_floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
+int64_t int_floor_div(int64_t a, int64_t b) {
+  if (b == -1) return saturating_mul(a, -1);
+  return a / b - (a % b != 0 && (a % b < 0) != (b < 0));
+}
+int64_t int_ceil_div(int64_t a, int64_t b) { return saturating_mul(int_floor_div(saturating_mul(a, -1), b), -1); }
+int64_t int_mod(int64_t a, int64_t b) { return b == -1 ? 0 : a - b * int_floor_div(a, b); }
 
 bool divide(const Monomial& x, const Monomial& y, Monomial& quotient) {
   quotient.clear();
@@ -126,10 +131,18 @@ std::optional<Dim> divide_exactly(const Dim& a, const Dim& b) {
 }
 }  // namespace
 
+// A hostile chain of products or quotients doubles an expression at every step. Beyond these limits an expression becomes
+// one symbol named by its content, which is known only once the size itself is.
+constexpr size_t kMaxTerms = 256, kMaxText = 8192;
+
 Dim Dim::from_poly(Poly poly) {
+  size_t text = 0;
+  for (const Term& t : poly.terms)
+    for (const auto& p : t.atoms) text += p->key.size();
   Dim d;
+  bool large = poly.terms.size() > kMaxTerms || text > kMaxText;
   d.poly_ = std::make_shared<const Poly>(std::move(poly));
-  return d;
+  return large ? symbol("large_" + std::to_string(std::hash<std::string>()(d.to_string()))) : d;
 }
 
 Dim Dim::symbol(std::string_view name) {
@@ -198,8 +211,8 @@ std::optional<int64_t> Dim::evaluate(const Lookup& lookup) const {
         if (!a || !b) return std::nullopt;
         switch (p->kind) {
           case Kind::floor_div: x = *b ? std::optional(int_floor_div(*a, *b)) : std::nullopt; break;
-          case Kind::ceil_div: x = *b ? std::optional(-int_floor_div(-*a, *b)) : std::nullopt; break;
-          case Kind::mod: x = *b ? std::optional(*a - *b * int_floor_div(*a, *b)) : std::nullopt; break;
+          case Kind::ceil_div: x = *b ? std::optional(int_ceil_div(*a, *b)) : std::nullopt; break;
+          case Kind::mod: x = *b ? std::optional(int_mod(*a, *b)) : std::nullopt; break;
           case Kind::max: x = std::max(*a, *b); break;
           case Kind::min: x = std::min(*a, *b); break;
           case Kind::bcast:
@@ -307,7 +320,7 @@ Dim floor_div(const Dim& a, const Dim& b) {
 }
 Dim ceil_div(const Dim& a, const Dim& b) {
   if (b.is(1)) return a;
-  if (a.is_constant() && b.is_constant() && !b.is(0)) return -int_floor_div(-*a.constant(), *b.constant());
+  if (a.is_constant() && b.is_constant() && !b.is(0)) return int_ceil_div(*a.constant(), *b.constant());
   if (auto q = divide_exactly(a, b)) return *q;
   if (auto c = b.constant(); c && *c > 0) return floor_div(a + Dim(*c - 1), b);
   return atom(Kind::ceil_div, a, b);
@@ -315,7 +328,7 @@ Dim ceil_div(const Dim& a, const Dim& b) {
 Dim mod(const Dim& a, const Dim& b) {
   if (b.is(1)) return 0;
   if (a.is_constant() && b.is_constant() && !b.is(0))
-    return *a.constant() - *b.constant() * int_floor_div(*a.constant(), *b.constant());
+    return int_mod(*a.constant(), *b.constant());
   if (divide_exactly(a, b)) return 0;
   return atom(Kind::mod, a, b);
 }
