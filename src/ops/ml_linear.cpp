@@ -299,7 +299,7 @@ Status eval_svm_classifier(Eval& e) {
     const std::vector<double>& judged = m.linear ? scores : votes;  // probabilities do not change the label
     int64_t best = std::max_element(judged.begin(), judged.end()) - judged.begin();
     set_label(*y, r, labels, best);
-    write_scores(transform, transform == PostTransform::none ? SecondClass::negation : SecondClass::complement, scores);
+    write_scores(transform, SecondClass::negation, scores);
     scores.resize(size_t(columns));
     all.insert(all.end(), scores.begin(), scores.end());
   }

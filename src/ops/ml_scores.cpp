@@ -54,12 +54,12 @@ void write_scores(PostTransform transform, SecondClass second, std::vector<doubl
   if (transform == PostTransform::probit) return apply(transform, scores);
   if (second == SecondClass::none) return;
   double s = scores[0];
-  if (second == SecondClass::complement && transform != PostTransform::logistic) {
-    scores = {1 - s, s};
-  } else {
+  if (transform == PostTransform::logistic)
+    scores = {logistic(-s), logistic(s)};
+  else if (transform == PostTransform::none && second == SecondClass::negation)
     scores = {-s, s};
-    apply(transform, scores);
-  }
+  else
+    scores = {1 - s, s};
 }
 
 Labels labels_of(const Node& node, const char* ints, const char* strings) {

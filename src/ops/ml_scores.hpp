@@ -17,11 +17,12 @@ Result<PostTransform> post_transform(const Eval& e);
 // Runtime has it; SOFTMAX_ZERO keeps (near) zero scores near zero.
 void apply(PostTransform transform, std::vector<double>& scores);
 
-// How a row of two classes with one score s is written as two; PROBIT writes one only.
+// How a row of two classes with one score s is written as two: as ONNX Runtime does it, LOGISTIC is applied to [-s, s],
+// the other transforms leave the pair as it is, and PROBIT writes one score only.
 enum class SecondClass {
   none,        // it is not
-  complement,  // [1 - s, s]; LOGISTIC: the logistic of [-s, s]
-  negation,    // the transform of [-s, s]
+  complement,  // [1 - s, s]
+  negation,    // [-s, s] when there is no transform, else [1 - s, s]
 };
 void write_scores(PostTransform transform, SecondClass second, std::vector<double>& scores);
 
