@@ -185,14 +185,21 @@ class Small {
 };
 
 struct Allocation {
+  const Graph& graph;
   std::span<Tensor> outputs;
   Status failed;
 };
+// "the output \"y\" of Expand \"n\"", for the failure to make output `index`.
+std::string describe_output(const Graph& graph, uint32_t index) {
+  ValueId v = graph.outputs[index];
+  int producer = graph.producers()[size_t(v)];
+  return "the output \"" + graph.value(v).name + "\"" + (producer < 0 ? "" : " of " + graph.nodes[size_t(producer)].label());
+}
 void* allocate(void* user, uint32_t index, int32_t dtype, int32_t rank, const int64_t* shape) {
   auto* a = static_cast<Allocation*>(user);
   auto t = Tensor::make(static_cast<DType>(dtype), Shape(shape, shape + rank));
   if (!t.ok()) {
-    a->failed = std::move(t).status();
+    a->failed = std::move(t).status().during("making " + describe_output(a->graph, index));
     return nullptr;
   }
   a->outputs[index] = *std::move(t);
@@ -228,7 +235,7 @@ Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor> 
   for (size_t i = 0; i < n; ++i) describe(tensors[i], *inputs[i]);
   for (size_t k = 0; k < m; ++k) describe(tensors[n + k], outputs[k]);
   for (size_t i = 0; i < n + m; ++i) pointers[i] = &tensors[i];
-  Allocation allocation{outputs, {}};
+  Allocation allocation{*graph_, outputs, {}};
   auto run = make<AiVmmRun>();
   run.allocate = allocate;
   run.user = &allocation;

@@ -289,7 +289,13 @@ struct Context::Impl {
     Offsets o = assign_offsets(lives);
     if (!state.arena || state.arena.bytes() < o.total) {
       state.arena = Tensor();
-      state.arena = AI_VMM_TAKE(Tensor::make(DType::u8, {std::max<int64_t>(o.total, 64)}));
+      auto arena = Tensor::make(DType::u8, {std::max<int64_t>(o.total, 64)});
+      if (!arena.ok()) {  // the largest value is the one to blame; scratch of a step has no name
+        size_t k = size_t(std::max_element(capacity.begin(), capacity.end()) - capacity.begin());
+        int blamed = k < state.values.size() ? p.slots[size_t(state.values[k])].first : seg.first + int(k - state.values.size());
+        return std::move(arena).status().during(p.steps[size_t(blamed)].label);
+      }
+      state.arena = *std::move(arena);
     }
     state.offsets = std::move(o.at);
     state.capacity = std::move(capacity);
