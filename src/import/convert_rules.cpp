@@ -472,6 +472,7 @@ constexpr VersionStep kSteps[] = {
     {"", "Add Sub Mul Div Pow And Or Xor Equal Greater Less", 7, limited_broadcast_7},
     {"", "PRelu", 7, prelu_7},
     {"", "Gemm", 7, gemm_7},
+    {"ai.onnx.preview", "FlexAttention", kEveryVersion, expand_flex_attention},
     {"", "Reshape", 5, reshape_5},
     {"", "Squeeze", 13, axes_to_input},
     {"", "Unsqueeze", 13, unsqueeze_13},

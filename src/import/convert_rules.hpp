@@ -74,6 +74,8 @@ inline constexpr int kEveryVersion = INT_MAX;  // a spelling that exporters use 
 
 std::span<const VersionStep> version_steps();
 
+Status expand_flex_attention(Rewrite& r);  // ai.onnx.preview
+
 template <class T>
 Result<T> Rewrite::get(std::string_view name, T fallback) const {
   const AttrValue* v = node.find(name);
