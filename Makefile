@@ -46,7 +46,7 @@ test: build python ## build and run all tests
 
 bench: build python ## compare the speed of the zoo with ONNX Runtime
 	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
-	@$(AS_USER) $(PYTHON) bench/zoo.py
+	@$(AS_USER) $(PYTHON) bench/run.py $(BENCH)
 
 check: ## formatting, clang-tidy, layers, exported symbols, sanitizers
 	@scripts/setup.sh packages check
