@@ -69,13 +69,16 @@ def summary(runs: list[dict]) -> dict:
 def bench_case(args, model: pathlib.Path, case: dict, folder: pathlib.Path) -> dict:
     inputs = folder / "inputs.npz"
     np.savez(inputs, **zoo.feeds(case, 1))
-    probe = measure("ort", args, model, inputs, 2, 3)
-    repeat = max(5, min(5000, int(args.seconds * 1e6 / probe["median_us"])))
+    repeat = {}
+    for engine in ("ours", "ort"):
+        probe = measure(engine, args, model, inputs, 1, 3)
+        repeat[engine] = max(3, min(20000, int(args.seconds * 1e6 / probe["median_us"])))
+    repeat["ort_again"] = repeat["ort"]
     runs: dict[str, list] = {engine: [] for engine in ENGINES}
     for turn in range(args.rounds):
         for k in range(len(ENGINES)):
             engine = ENGINES[(turn + k) % len(ENGINES)]
-            runs[engine].append(measure(engine, args, model, inputs, max(2, repeat // 10), repeat))
+            runs[engine].append(measure(engine, args, model, inputs, max(1, repeat[engine] // 10), repeat[engine]))
     result = {engine: summary(r) for engine, r in runs.items()}
     result["ratio"] = result["ours"]["median_us"] / result["ort"]["median_us"]
     result["control"] = result["ort_again"]["median_us"] / result["ort"]["median_us"]
