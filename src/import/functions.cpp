@@ -9,6 +9,9 @@ namespace ai_vmm {
 
 namespace {
 constexpr size_t kMaxCallDepth = 64;
+// What a call, and a node that a level of calls moves outward, count against the bytes that expansion may read: their
+// work is bounded with them.
+constexpr int64_t kCallBytes = 128, kNodeBytes = 32;
 
 // Body input `inner` has no value outside: its uses become absent inputs. Fails where something must be given.
 Status drop_capture(Graph& body, ValueId inner, const std::string& function) {
@@ -119,7 +122,7 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
     return Status(Code::invalid_argument, "The function \"" + call.op + "\" of the model calls itself, which ONNX does not allow.");
   if (stack.size() >= kMaxCallDepth)
     return Status(Code::invalid_argument, "Functions of the model call each other more than " + std::to_string(kMaxCallDepth) + " levels deep.");
-  expansion_left_ -= f.bytes;
+  expansion_left_ -= f.bytes + kCallBytes;
   if (expansion_left_ < 0)
     return Status(Code::resource_exhausted, "The functions of the model expand to more than 16 times its size (at the call of \"" + call.op +
                                                 "\"); flatten the model with its exporter.");
@@ -129,6 +132,8 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
   stack.push_back(call.op);
   AI_VMM_TRY(expand_calls(body, stack));
   stack.pop_back();
+
+  expansion_left_ -= int64_t(body.nodes.size()) * kNodeBytes;
 
   // Values of the body → values of the graph.
   std::string prefix = call.name.empty() ? std::string(f.name) + "/" : call.name + "/";

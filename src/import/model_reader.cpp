@@ -473,7 +473,7 @@ Result<Graph> ModelReader::read(Bytes model) {
   if (ir_version < 1) return Status(Code::data_loss, "The model has IR version " + std::to_string(ir_version) + "; it is damaged.");
   if (ir_version < 3) opsets.emplace("", 1);  // opsets came with IR version 3
 
-  expansion_left_ = (int64_t(16) << 20) + 16 * int64_t(model.size());
+  expansion_left_ = (int64_t(4) << 20) + 16 * int64_t(model.size());
   for (Bytes b : functions) AI_VMM_TRY(read_function(b));
   for (auto& [key, function] : functions_)
     if (function.opsets.empty()) function.opsets = opsets;
