@@ -3,6 +3,7 @@
 
 #include "base/text.hpp"
 #include "command.hpp"
+#include "ops/doc.hpp"
 #include "ops/op.hpp"
 #include "terminal.hpp"
 
@@ -12,6 +13,7 @@ namespace {
 constexpr Option kOptions[] = {
     {"--domain", "NAME", "Only operators of this domain; ai.onnx is the default domain."},
     {"--json", nullptr, "Print one JSON array."},
+    {"--markdown", nullptr, "Print the reference of all operators as Markdown (docs/operators.md)."},
 };
 
 std::string domain(const OpDef& op) { return *op.domain ? op.domain : "ai.onnx"; }
@@ -25,6 +27,10 @@ void print(const OpDef& op) {
 }
 
 int run_ops(const Arguments& arguments) {
+  if (arguments.has("--markdown")) {
+    std::fputs(ops_markdown().c_str(), stdout);
+    return kSuccess;
+  }
   std::string only = arguments.operands.empty() ? "" : arguments.operands[0];
   std::string in_domain = arguments.text("--domain");
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
