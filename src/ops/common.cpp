@@ -48,14 +48,14 @@ Status infer_elementwise(Infer& c) {
   int64_t rank = c.output_type(0).rank();
   if (c.inputs() == 2 && rank >= 0 && rank <= 1 && is_integer(dtype)) {
     auto a = c.ints(0), b = c.ints(1);
-    if (a && b && (a->size() == b->size() || a->size() == 1 || b->size() == 1)) {
+    if (a && b && !a->empty() && !b->empty() && (a->size() == b->size() || a->size() == 1 || b->size() == 1)) {
       std::vector<Dim> out;
       for (size_t i = 0; i < std::max(a->size(), b->size()); ++i) {
         auto v = fold(c.node, (*a)[a->size() == 1 ? 0 : i], (*b)[b->size() == 1 ? 0 : i]);
         if (!v) return {};
         out.push_back(*v);
       }
-      if (!a->empty() && !b->empty()) c.set_ints(0, std::move(out));
+      c.set_ints(0, std::move(out));
     }
   }
   return {};

@@ -291,13 +291,13 @@ Status infer_sequence_map(Infer& c) {
 }
 
 const OpDef kOps[] = {
-    {"If", "", 25, "cond:bool -> outputs:V* | V: any", "then_branch:graph!, else_branch:graph!", "The outputs of one of two bodies, as the condition says.", kControlFlow, infer_if,
+    {"If", "", 25, "cond:bool -> outputs:any*", "then_branch:graph!, else_branch:graph!", "The outputs of one of two bodies, as the condition says.", kControlFlow, infer_if,
      nullptr, nullptr},
-    {"Loop", "", 25, "M:i64?, cond:bool?, v_initial:V?* -> outputs:V* | V: any", "body:graph!",
+    {"Loop", "", 25, "M:i64?, cond:bool?, v_initial:any?* -> outputs:any*", "body:graph!",
      "Runs the body with the round's number, the condition and the carried values, at most M times and while the condition holds. Gives the carried values after the last round, "
      "and of each further output of the body the values of all rounds, stacked along a new first axis.",
      kControlFlow, infer_loop, nullptr, nullptr},
-    {"Scan", "", 25, "inputs:V* -> outputs:V* | V: tensor",
+    {"Scan", "", 25, "inputs:tensor* -> outputs:tensor*",
      "body:graph!, num_scan_inputs:int!, scan_input_axes:ints, scan_input_directions:ints, scan_output_axes:ints, scan_output_directions:ints",
      "Runs the body for each slice of the scanned inputs with values carried from round to round; gives those after the last round and, stacked along an axis, what each round made.",
      kControlFlow, infer_scan, nullptr, nullptr},

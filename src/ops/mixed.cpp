@@ -220,7 +220,7 @@ const OpDef kOps[] = {
      infer_elementwise, cost_variadic, eval_sum},
     {"Mean", "", 13, "data_0:T* -> mean:T | T: float", "", "The mean of the inputs.", kElementwise | kCommutative,
      infer_elementwise, cost_variadic, eval_mean},
-    {"Where", "", 16, "condition:bool, X:any, Y:any -> output:any", "", "X where the condition holds, otherwise Y.",
+    {"Where", "", 16, "condition:bool, X:T, Y:T -> output:T | T: any", "", "X where the condition holds, otherwise Y.",
      kElementwise, infer_where, nullptr, eval_where},
 };
 

@@ -58,7 +58,7 @@ Status eval_linear_regressor(Eval& e) {
 // Classes that the model scores: one an intercept, else as many as the coefficients make.
 Dim linear_scores(Infer& c) {
   int64_t n = int64_t(c.node.floats("intercepts").size()), w = int64_t(c.node.floats("coefficients").size());
-  size_t labels = std::max(c.node.ints("classlabels_ints").size(), c.node.strings("classlabels_strings").size());
+  auto labels = labels_of(c.node, "classlabels_ints", "classlabels_strings").size();
   if (n == 0) {
     auto width = c.ranked(0) && c.rank(0) > 0 ? c.dims(0).back().constant() : std::nullopt;
     if (!width || *width < 1) return c.fresh();
@@ -248,7 +248,7 @@ Status infer_svm_classifier(Infer& c) {
   c.set(0, label_type(c.node), {n});
   auto per_class = c.node.ints("vectors_per_class");
   bool linear = std::all_of(per_class.begin(), per_class.end(), [](int64_t v) { return v == 0; });
-  size_t labels = std::max(c.node.ints("classlabels_ints").size(), c.node.strings("classlabels_strings").size());
+  auto labels = labels_of(c.node, "classlabels_ints", "classlabels_strings").size();
   int64_t classes = linear ? int64_t(std::max<size_t>(labels, 1)) : int64_t(per_class.size());
   if (classes < (int64_t(1) << 20))
     c.set(1, DType::f32, {n, Dim(svm_columns(classes, linear, !c.node.floats("prob_a").empty()))});

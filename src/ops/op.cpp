@@ -306,6 +306,30 @@ const char* attr_type_name(const AttrValue& v) {
   return kNames[v.index()];
 }
 
+// What keeps inputs of these types from an operator, "" when nothing does. `type_of(i)` is null for an absent input.
+template <class TypeOf>
+std::string input_fault(const Schema& s, size_t count, TypeOf type_of) {
+  std::vector<std::pair<const Formal*, DType>> bound;  // the first tensor seen of each type variable
+  for (size_t i = 0; i < std::max(count, s.min_inputs); ++i) {
+    const Formal& f = s.inputs[std::min(i, s.inputs.size() - 1)];
+    const Type* t = i < count ? type_of(i) : nullptr;
+    if (!t) {
+      if (!f.optional && !f.variadic) return "lacks its input \"" + f.name + "\".";
+      continue;
+    }
+    if (!type_matches(s, f.type, *t)) return "does not take " + t->to_string() + " as its input \"" + f.name + "\".";
+    bool variable = std::any_of(s.types.begin(), s.types.end(), [&](const auto& v) { return v.first == f.type; });
+    if (!variable || !t->is_tensor() || t->dtype == DType::undefined) continue;
+    auto at = std::find_if(bound.begin(), bound.end(), [&](const auto& b) { return b.first->type == f.type; });
+    if (at == bound.end())
+      bound.emplace_back(&f, t->dtype);
+    else if (at->second != t->dtype)
+      return "needs its inputs \"" + at->first->name + "\" and \"" + f.name + "\" to be of one element type; they are " +
+             name(at->second) + " and " + name(t->dtype) + ".";
+  }
+  return "";
+}
+
 Status check_schema(Graph& graph, Node& node) {
   auto error = [&](const std::string& what) {
     std::string label = node.label();
@@ -324,16 +348,10 @@ Status check_schema(Graph& graph, Node& node) {
   if (node.outputs.size() < s.min_outputs || node.outputs.size() > s.max_outputs)
     return error("has " + std::to_string(node.outputs.size()) + " outputs; it makes " + std::to_string(s.min_outputs) +
                  (s.max_outputs == SIZE_MAX ? " or more." : s.max_outputs == s.min_outputs ? "." : " to " + std::to_string(s.max_outputs) + "."));
-  for (size_t i = 0; i < node.inputs.size(); ++i) {
-    const Formal& f = s.inputs[std::min(i, s.inputs.size() - 1)];
-    if (node.inputs[i] == kAbsent) {
-      if (!f.optional && !f.variadic) return error("lacks its input \"" + f.name + "\".");
-      continue;
-    }
-    const Type& t = graph.value(node.inputs[i]).type;
-    if (!type_matches(s, f.type, t))
-      return error("does not take " + t.to_string() + " as its input \"" + f.name + "\" (" + graph.value(node.inputs[i]).name + ").");
-  }
+  std::string fault = input_fault(s, node.inputs.size(), [&](size_t i) {
+    return node.inputs[i] == kAbsent ? nullptr : &graph.value(node.inputs[i]).type;
+  });
+  if (!fault.empty()) return error(fault);
   for (const AttrDef& a : s.attributes) {
     if (a.type == "graph") {
       if (a.required && !node.body(a.name)) return error("lacks its body \"" + a.name + "\".");
@@ -488,7 +506,16 @@ Result<int64_t> Eval::axis(int64_t value, int64_t rank) const {
 
 Result<std::vector<Data>> evaluate(const Node& node, std::span<const Data> inputs, Random& random) {
   AI_VMM_CHECK(node.def && node.def->eval, node.label() + " has no reference function");
+  // Types that inference did not know are checked now, so that no reference function meets what it does not expect.
+  std::vector<Type> types(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].is_tensor()) types[i] = Type::tensor(inputs[i].tensor().dtype());
+    if (inputs[i].is_sequence()) types[i].kind = Type::Kind::sequence;
+    if (inputs[i].is_map()) types[i].kind = Type::Kind::map;
+  }
+  std::string fault = input_fault(schema(*node.def), inputs.size(), [&](size_t i) { return inputs[i].empty() ? nullptr : &types[i]; });
   Eval ctx(node, inputs, random);
+  if (!fault.empty()) return ctx.error("it " + fault);
   if (Status s = node.def->eval(ctx); !s.ok()) {
     if (s.message().find("perator \"") == std::string::npos) s = std::move(s).during(node.label());
     return s;

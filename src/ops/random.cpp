@@ -11,11 +11,12 @@ namespace ai_vmm {
 
 namespace {
 
-// The element type of the output: the attribute, else the fallback.
+// The element type of the output: the attribute, else the fallback, which inference may not know yet.
 template <class Context>
 Result<DType> output_type(const Context& c, DType fallback, bool (*admitted)(DType)) {
   int64_t t = c.node.i("dtype", int64_t(fallback));
-  if (t < 0 || t >= kDTypeCount || (t && !admitted(DType(t))))
+  if (!c.node.has("dtype") && fallback == DType::undefined) return fallback;
+  if (t < 0 || t >= kDTypeCount || !admitted(DType(t)))
     return c.error("dtype " + std::to_string(t) + " is no element type that this operator makes.");
   return DType(t);
 }

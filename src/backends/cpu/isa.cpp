@@ -1,10 +1,9 @@
 #include "backends/cpu/kernels/isa.hpp"
 
-
-#include <string>
+#include <cstdlib>
+#include <string_view>
 
 #include "backends/cpu/kernels/kernels.hpp"
-#include "base/config.hpp"
 
 namespace ai_vmm::cpu {
 
@@ -37,8 +36,8 @@ const char* name(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::a
 
 Isa isa() {
   static const Isa chosen = [] {
-    auto config = Config::load();
-    std::string wanted = config.ok() ? config->text("cpu_isa") : "auto";
+    const char* cap = std::getenv("AI_VMM_CPU_ISA");
+    std::string_view wanted = cap ? cap : "";
     for (Isa i : {Isa::avx512, Isa::avx2})
       if (machine_has(i) && wanted != "generic" && !(wanted == "avx2" && i == Isa::avx512)) return i;
     return Isa::generic;
