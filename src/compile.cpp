@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "analysis/analyse.hpp"
+#include "base/log.hpp"
 #include "base/memory_budget.hpp"
 #include "base/threads.hpp"
 #include "import/onnx.hpp"
@@ -29,7 +30,7 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
     return Status(Code::unimplemented, "Only the model's own precision and f32 are available; leave --precision out or give f32 or auto.");
 
   auto d = std::make_shared<Deployment::Impl>();
-  d->memory_limit = options.memory_limit > 0 ? options.memory_limit : MemoryBudget::default_limit();
+  d->memory_limit = options.memory_limit;
   d->seed = options.seed;
   MemoryBudget::Scope scope(std::make_shared<MemoryBudget>(d->memory_limit));
 
@@ -42,15 +43,15 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
 
   // The devices that may take nodes, the preferred first. The reference stands behind every other one.
   std::vector<std::string> names = options.backend.empty() ? backend_names() : std::vector<std::string>{options.backend};
-  if (!options.backend.empty() && options.backend != "reference" && options.allow_reference) names.emplace_back("reference");
-  if (!options.allow_reference && options.backend.empty()) std::erase(names, "reference");
+  if (!options.backend.empty() && options.backend != "reference" && *options.allow_reference) names.emplace_back("reference");
+  if (!*options.allow_reference && options.backend.empty()) std::erase(names, "reference");
   std::vector<std::shared_ptr<Device>> devices;
   for (const std::string& n : names) {
     auto device = AI_VMM_TAKE(Device::open(n));
     devices.push_back(std::move(device));
   }
 
-  CompileOptions compile_options{.threads = options.threads, .deterministic = options.deterministic, .memory_limit = d->memory_limit};
+  CompileOptions compile_options{.threads = options.threads, .deterministic = *options.deterministic, .memory_limit = d->memory_limit};
   PlanFacts facts;
   d->plan = AI_VMM_TAKE(make_plan(std::make_shared<const Graph>(std::move(graph)), devices, compile_options, facts));
 
@@ -66,10 +67,10 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
 
   const int all = options.threads > 0 ? options.threads : available_threads();
   d->threads = r.threads = all;
-  if (options.backend.empty() && !options.deterministic) {
+  if (options.backend.empty() && !*options.deterministic) {
     std::vector<int> counts{all};
     if (options.threads == 0 && all > 1) counts.push_back(1);
-    choose_threads(*d, counts, options.shapes, 200);
+    choose_threads(*d, counts, options.shapes, options.tune_budget_ms);
     for (size_t i = 1; i < devices.size(); ++i) {
       Candidate c;
       c.backend = devices[i]->backend();
@@ -89,6 +90,8 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
     r.candidates.push_back(std::move(c));
   }
   r.compile_us = now_us() - loaded;
+  for (const Candidate& c : r.candidates)
+    if (c.chosen) log(LogLevel::info, name + " runs on " + c.backend + " with " + std::to_string(c.threads) + " threads: " + c.reason);
   return d;
 }
 
@@ -96,7 +99,7 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
 
 Result<std::shared_ptr<Deployment::Impl>> compile(const std::string& path, const DeployOptions& options) {
   int64_t started = now_us();
-  return compile(import_onnx(path, {.copy_weights = options.copy_weights, .allow_links = options.allow_links}), started, path, options);
+  return compile(import_onnx(path, {.copy_weights = *options.copy_weights, .allow_links = *options.allow_links}), started, path, options);
 }
 
 Result<std::shared_ptr<Deployment::Impl>> compile(std::span<const std::byte> model, const DeployOptions& options) {

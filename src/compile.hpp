@@ -9,6 +9,7 @@
 
 namespace ai_vmm {
 
+// Of the options only backend, threads, shapes and seed may be unset: see runtime/settings.hpp.
 Result<std::shared_ptr<Deployment::Impl>> compile(const std::string& path, const DeployOptions& options);
 Result<std::shared_ptr<Deployment::Impl>> compile(std::span<const std::byte> model, const DeployOptions& options);
 

@@ -1,6 +1,8 @@
 #include "ai_vmm/vmm.hpp"
 
 #include "compile.hpp"
+#include "base/log.hpp"
+#include "runtime/settings.hpp"
 
 namespace ai_vmm {
 
@@ -11,11 +13,19 @@ VMM::~VMM() = default;
 VMM::VMM(VMM&&) noexcept = default;
 VMM& VMM::operator=(VMM&&) noexcept = default;
 
+namespace {
+Result<DeployOptions> settle(const DeployOptions& options) {
+  Config config = AI_VMM_TAKE(Config::load());
+  set_log_level(config.text("log_level"));
+  return with_settings(options, config);
+}
+}  // namespace
+
 Result<Deployment> VMM::deploy(const std::string& path, const DeployOptions& options) const {
-  return Deployment(AI_VMM_TAKE(compile(path, options)));
+  return Deployment(AI_VMM_TAKE(compile(path, AI_VMM_TAKE(settle(options)))));
 }
 Result<Deployment> VMM::deploy(std::span<const std::byte> model, const DeployOptions& options) const {
-  return Deployment(AI_VMM_TAKE(compile(model, options)));
+  return Deployment(AI_VMM_TAKE(compile(model, AI_VMM_TAKE(settle(options)))));
 }
 
 }  // namespace ai_vmm

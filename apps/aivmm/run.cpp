@@ -17,6 +17,7 @@
 #include "import/onnx.hpp"
 #include "inputs.hpp"
 #include "runtime/deployment.hpp"
+#include "runtime/settings.hpp"
 #include "summary.hpp"
 #include "terminal.hpp"
 
@@ -51,27 +52,6 @@ const std::vector<Option>& options() {
     return o;
   }();
   return all;
-}
-
-// What deploying needs, from the settings.
-DeployOptions deploy_options(const Config& config) {
-  DeployOptions d;
-  if (config.text("backend") != "auto") d.backend = config.text("backend");
-  if (config.value("threads").source != Config::Source::profile) d.threads = static_cast<int>(config.integer("threads"));
-  const std::string& p = config.text("precision");
-  d.precision = p == "f32"    ? Precision::f32
-                : p == "bf16" ? Precision::bf16
-                : p == "int8" ? Precision::int8
-                : p == "auto" ? Precision::automatic
-                              : Precision::model;
-  d.memory_limit = config.integer("memory_limit");
-  d.copy_weights = config.boolean("copy_weights");
-  d.allow_links = config.boolean("allow_links");
-  d.allow_reference = config.boolean("allow_reference");
-  d.deterministic = config.boolean("deterministic");
-  for (std::string_view pass : split(config.text("disabled_passes"), ','))
-    if (!trim(pass).empty()) d.disabled_passes.emplace_back(trim(pass));
-  return d;
 }
 
 // The most memory that this process has held. Not getrusage's figure, which a parent's survives exec in.
@@ -268,7 +248,7 @@ int run_run(const Arguments& arguments) {
   auto how = preprocess_options(arguments);
   for (const Status* s : {&repeat.status(), &warmup.status(), &seed.status(), &shapes.status(), &how.status()})
     if (!s->ok()) return complain(*s, kUsage);
-  DeployOptions deploy = deploy_options(*config);
+  DeployOptions deploy = with_settings({}, *config);
   std::vector<std::string> backends = backend_names();
   if (!deploy.backend.empty() && std::find(backends.begin(), backends.end(), deploy.backend) == backends.end()) {
     std::string near = nearest(deploy.backend, backends);
@@ -283,7 +263,7 @@ int run_run(const Arguments& arguments) {
                     kUsage);
 
   // The inputs first: wrong ones fail before anything is compiled, and their sizes are what candidates are timed with.
-  auto ports = import_onnx(path, {.allow_links = deploy.allow_links, .infer = false});
+  auto ports = import_onnx(path, {.allow_links = *deploy.allow_links, .infer = false});
   if (!ports.ok()) return complain(ports.status(), exit_of_deploy(ports.status()));
   auto feed = make_feed(ports_of(*ports, ports->inputs), arguments);
   if (!feed.ok()) return complain(feed.status(), kUsage);
@@ -293,6 +273,7 @@ int run_run(const Arguments& arguments) {
     if (data.is_tensor()) deploy.shapes[name] = data.tensor().shape();
   for (const std::string& note : feed->notes) std::fprintf(stderr, "aivmm: %s\n", note.c_str());
 
+  if (deploy.backend.empty()) deploy.backend = "auto";  // settled here; the settings are not asked again
   VMM vmm;
   auto model = [&] {
     Progress progress("Loading and measuring " + path);

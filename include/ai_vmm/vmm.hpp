@@ -9,6 +9,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,16 +20,17 @@ namespace ai_vmm {
 
 enum class Precision { model, f32, bf16, int8, automatic };  // model: as the model says
 
-// How a model is loaded and placed. Zero and empty mean: the configured default (`aivmm config`).
+// How a model is loaded and placed. Zero, empty and unset mean: the configured value (`aivmm config`).
 struct DeployOptions {
-  std::string backend;             // "cpu", "reference"; empty: the fastest by measurement
-  int threads = 0;                 // 0: what affinity and cgroup quota allow
+  std::string backend;             // "cpu", "reference", or "auto": the fastest by measurement
+  int threads = 0;                 // at most; 0 and none configured: the fastest count that affinity and cgroup allow
   Precision precision = Precision::model;
   int64_t memory_limit = 0;        // bytes of tensors alive at once; 0: MemoryBudget's default share of the machine
-  bool copy_weights = false;       // read weights into memory, so that a model file cut short later harms nobody
-  bool allow_links = false;        // external data may be links that leave the model's folder
-  bool allow_reference = true;     // nodes that no device can run fall to the slow reference, and are reported
-  bool deterministic = false;      // pin kernel choices across loads: nothing is chosen by measurement
+  std::optional<bool> copy_weights;  // read weights into memory, so that a model file cut short later harms nobody
+  std::optional<bool> allow_links;   // external data may be links that leave the model's folder
+  std::optional<bool> allow_reference;  // nodes that no device can run fall to the slow reference, and are reported
+  std::optional<bool> deterministic;  // pin kernel choices across loads: nothing is chosen by measurement
+  int tune_budget_ms = 0;          // time for measuring candidates, beyond one run of each
   std::map<std::string, Shape> shapes;  // sizes of named inputs with symbolic dimensions, for tuning; optional
   std::vector<std::string> disabled_passes;
   uint64_t seed = 0;               // of operators that draw random numbers; 0: a new one each run

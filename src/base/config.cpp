@@ -36,6 +36,12 @@ constexpr Setting kSettings[] = {
      ""},
     {"deterministic", Kind::boolean, "", "false",
      "Pin kernel choices across loads: nothing is chosen by measurement.", ""},
+    {"tune_budget_ms", Kind::integer, "ms", "200", "Time for measuring candidates at load, beyond one run of each.", "", 1},
+    {"cpu_isa", Kind::choice, "", "auto",
+     "Instruction set of the cpu backend at most; auto: the best of the machine. Read once a process.",
+     "auto|generic|avx2|avx512"},
+    {"cpu_profile", Kind::boolean, "", "false",
+     "The cpu backend prints the time of each step to stderr when a deployment ends. Read once a process.", ""},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
     {"log_level", Kind::choice, "", "warning", "What is written to stderr.", "error|warning|info|debug"},
 };

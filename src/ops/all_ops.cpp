@@ -34,6 +34,7 @@ namespace ai_vmm {
   X(ml_features_ops) \
   X(ml_linear_ops) \
   X(ml_trees_ops) \
+  X(training_ops) \
   X(recurrent_ops) \
   X(fourier_ops) \
   X(attention_ops) \

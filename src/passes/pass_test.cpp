@@ -146,8 +146,8 @@ TEST(Passes, NoOps) {
   v = b.node("Add", {v, b.scalar(0)});
   v = b.node("Mul", {b.scalar(1), v});
   v = b.node("Reshape", {v, b.node("Shape", {x})});
-  b.output(b.node("Relu", {v}));
-  EXPECT_EQ(after(b.g), "Relu");
+  b.output(b.node("Sum", {b.node("Relu", {v}), x}));
+  EXPECT_EQ(after(b.g), "Relu Add");
 }
 
 TEST(Passes, NotNoOps) {
@@ -213,6 +213,15 @@ TEST(Passes, MatrixProducts) {
   v = b.node("Mul", {v, b.weights({2})});
   b.output(v);
   EXPECT_EQ(after(b.g), "Gemm MatMul");
+}
+
+TEST(Passes, BatchNormalizationTakesWhatFollows) {
+  Builder b;
+  ValueId x = b.input("x", {Dim::symbol("N"), 4, 3, 3});
+  ValueId v = b.node("BatchNormalization", {x, b.weights({4}), b.weights({4}), b.weights({4}), b.weights({4}, 0.5f)});
+  v = b.node("Add", {b.node("Mul", {v, b.weights({4, 1, 1})}), b.weights({4, 1, 1})});
+  b.output(b.node("BatchNormalization", {v, b.weights({4}), b.weights({4}), b.weights({4}), b.weights({4}, 0.5f)}));
+  EXPECT_EQ(after(b.g), "BatchNormalization");
 }
 
 TEST(Passes, WhatMustNotGoIntoWeights) {

@@ -123,6 +123,7 @@ Result<int64_t> simplify_here(Graph& graph) {
       edit.forward(n, y, x);
       continue;
     }
+    if (node.op == "Sum" && node.inputs.size() == 2) edit.become(node, "Add", std::vector<ValueId>(node.inputs));
     if (node.op == "Transpose") merge_transposes(edit, node);
     if (node.op == "Reshape") unflatten_softmax(edit, node);
     if (node.op == "Reshape") skip_reshape(edit, node);

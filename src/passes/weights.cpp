@@ -1,4 +1,5 @@
 // Per-channel arithmetic after a linear operator is folded into its weights, and zero padding before it into its pads.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/ref.hpp"
@@ -34,6 +35,8 @@ Linear linear_before(Edit& edit, ValueId y) {
     l.weight_axis = node->i("transB", 0) ? 0 : 1;
     // Gemm's C may be a whole matrix; only one value a column scales like a bias.
     if (node->has_input(2) && !(edit.constant(node->inputs[2])->rank() == 1 && edit.constant(node->inputs[2])->count() == w->dim(l.weight_axis))) return l;
+  } else if (node->op == "BatchNormalization" && w->rank() == 1 && node->inputs.size() == 5 && node->has_input(2) && !node->i("training_mode", 0)) {
+    l.weight_axis = 0;  // its scale and bias are what a diagonal matrix and its bias are
   } else if (node->op == "MatMul" && w->rank() == 2 && rank >= 2) {
     l.weight_axis = 1;
     l.output_axis = rank - 1;
@@ -57,20 +60,35 @@ std::optional<std::vector<double>> per_channel(Edit& edit, ValueId v, int64_t ra
   return values;
 }
 
+// `w` with every slice along `axis` multiplied by its scale.
+Result<Tensor> scaled_weights(const Tensor& w, int64_t axis, const std::vector<double>& scale) {
+  Tensor out = AI_VMM_TAKE(Tensor::make(w.dtype(), w.shape()));
+  int64_t inner = 1;
+  for (int64_t k = axis + 1; k < w.rank(); ++k) inner *= w.dim(k);
+  if (w.dtype() == DType::f32) {  // by far the most common, and weights are large
+    const float* from = w.as<float>().data();
+    float* to = out.as_mutable<float>().data();
+    for (int64_t i = 0, c = 0; i < w.count(); i += inner, c = (c + 1) % w.dim(axis))
+      for (int64_t k = i; k < i + inner; ++k) to[k] = static_cast<float>(from[k] * scale[static_cast<size_t>(c)]);
+    return out;
+  }
+  auto values = ref::load<double>(w);
+  for (size_t i = 0; i < values.size(); ++i) values[i] *= scale[static_cast<size_t>(int64_t(i) / inner % w.dim(axis))];
+  ref::store<double>(out, values);
+  return out;
+}
+
 // y = linear(x) * scale + shift, into the weights. `later` is the node whose output the linear operator takes over.
 Status fold(Edit& edit, const Linear& l, const std::vector<double>& scale, const std::vector<double>& shift, size_t later) {
   Node& node = *l.node;
   const Tensor w = *edit.constant(node.inputs[1]);
-  Tensor scaled = AI_VMM_TAKE(Tensor::make(w.dtype(), w.shape()));
-  auto values = ref::load<double>(w);
-  int64_t inner = 1;
-  for (int64_t k = l.weight_axis + 1; k < w.rank(); ++k) inner *= w.dim(k);
-  for (size_t i = 0; i < values.size(); ++i) values[i] *= scale[static_cast<size_t>(int64_t(i) / inner % l.channels)];
-  ref::store<double>(scaled, values);
+  std::string base = edit.graph.value(node.inputs[1]).name;
+  if (std::any_of(scale.begin(), scale.end(), [](double s) { return s != 1; })) {
+    Tensor scaled = AI_VMM_TAKE(scaled_weights(w, l.weight_axis, scale));
+    edit.set_input(node, 1, edit.add_constant(base + "/scaled", std::move(scaled)));
+  }
   bool any_shift = node.has_input(2);
   for (double s : shift) any_shift = any_shift || s != 0;
-  std::string base = edit.graph.value(node.inputs[1]).name;
-  edit.set_input(node, 1, edit.add_constant(base + "/scaled", std::move(scaled)));
   if (l.bias && any_shift) {
     std::vector<double> bias(static_cast<size_t>(l.channels), 0);
     if (node.has_input(2)) bias = ref::load<double>(*edit.constant(node.inputs[2]));

@@ -70,7 +70,7 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
     if (i == best) continue;
     char ratio[48];
     std::snprintf(ratio, sizeof ratio, "%.2f x the chosen one", candidates[i].median_us / candidates[best].median_us);
-    candidates[i].reason = "slower: " + ms(candidates[i].median_us) + ", " + ratio;
+    candidates[i].reason = (candidates[i].median_us < candidates[best].median_us ? "no plain win: " : "slower: ") + ms(candidates[i].median_us) + ", " + ratio;
   }
   settle(best, (candidates.size() > 1 ? "fastest: " : "the only candidate: ") + ms(candidates[best].median_us) + " median of " +
                    std::to_string(candidates[best].runs) + " runs");

@@ -10,6 +10,7 @@
 
 #include "backends/cpu/program_impl.hpp"
 #include "base/check.hpp"
+#include "base/config.hpp"
 #include "base/numbers.hpp"
 #include "kit/offsets.hpp"
 #include "ops/op.hpp"
@@ -39,8 +40,8 @@ struct SegmentState {
 
 bool profile_wanted() {
   static const bool wanted = [] {
-    const char* v = std::getenv("AI_VMM_CPU_PROFILE");
-    return v && *v && *v != '0';
+    auto config = Config::load();
+    return config.ok() && config->boolean("cpu_profile");
   }();
   return wanted;
 }

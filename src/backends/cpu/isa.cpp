@@ -1,9 +1,10 @@
 #include "backends/cpu/kernels/isa.hpp"
 
-#include <cstdlib>
-#include <string_view>
+
+#include <string>
 
 #include "backends/cpu/kernels/kernels.hpp"
+#include "base/config.hpp"
 
 namespace ai_vmm::cpu {
 
@@ -36,8 +37,8 @@ const char* name(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::a
 
 Isa isa() {
   static const Isa chosen = [] {
-    const char* cap = std::getenv("AI_VMM_CPU_ISA");
-    std::string_view wanted = cap ? cap : "";
+    auto config = Config::load();
+    std::string wanted = config.ok() ? config->text("cpu_isa") : "auto";
     for (Isa i : {Isa::avx512, Isa::avx2})
       if (machine_has(i) && wanted != "generic" && !(wanted == "avx2" && i == Isa::avx512)) return i;
     return Isa::generic;

@@ -5,7 +5,7 @@ namespace ai_vmm::cpu {
 
 enum class Isa { generic, avx2, avx512 };
 
-// The best of the machine, capped by AI_VMM_CPU_ISA=generic|avx2|avx512 when the process starts using the backend.
+// The best of the machine, capped by the setting cpu_isa when the process starts using the backend.
 Isa isa();
 const char* name(Isa isa);
 // Channels in a block of a blocked layout.

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# check.sh [STEP …]: what `make check` adds to the tests. Steps: format layers symbols tidy address undefined thread.
+# A step that fails is named at the end; the others still run. CHECK_TIDY=all looks at every file with clang-tidy, otherwise
+# at those that differ from the merge base with main, or were changed in the last commit.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(format layers symbols tidy address undefined thread)
+
+format() { scripts/format.sh --check; }
+layers() { /usr/bin/python3 scripts/check_layers.py; }
+symbols() { scripts/check_symbols.sh build/libai_vmm.so; }
+
+tidy() {
+  local files
+  if [ "${CHECK_TIDY:-}" = all ]; then
+    files=$(git ls-files 'src/*.cpp' 'apps/*.cpp')
+  else
+    local base
+    base=$(git merge-base HEAD main 2>/dev/null)
+    [ -n "$base" ] && [ "$base" != "$(git rev-parse HEAD)" ] || base=HEAD~1
+    files=$(git diff --name-only --diff-filter=d "$base" -- 'src/*.cpp' 'apps/*.cpp')
+  fi
+  [ -n "$files" ] || return 0
+  # Compiled under gcc's flags; clang need not know them all.
+  printf '%s\n' $files | xargs -P "$(nproc)" -n 1 clang-tidy -p build --quiet \
+    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-gnu-statement-expression
+}
+
+# sanitized PRESET: the unit tests and some conformance cases under a sanitizer.
+sanitized() {
+  local preset=$1 text status=0
+  cmake --preset "$preset" --log-level=NOTICE -DAI_VMM_PYTHON="$PWD/build/venv/bin/python" || return 1
+  cmake --build "build/$preset" || return 1
+  build/venv/bin/python tests/conformance/cases.py --out build/conformance || return 1
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -L unit || status=1
+  for text in conv_ gemm softmax lstm resize topk scatter loop sequence attention_4d; do
+    "build/$preset/bin/conformance" --data build/conformance --backend cpu --filter "$text" \
+      --list tests/conformance/exceptions.txt || status=1
+  done
+  return $status
+}
+address() { sanitized asan; }
+undefined() { UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 sanitized ubsan; }
+# OpenMP's runtime is not built for the thread sanitizer, which would see races in its barriers: one compute thread, so that
+# what is watched are the threads that run deployments at once.
+thread() { OMP_NUM_THREADS=1 sanitized tsan; }
+
+failed=()
+for step in "${steps[@]}"; do
+  echo "== $step"
+  "$step" || failed+=("$step")
+done
+[ ${#failed[@]} -eq 0 ] && echo "All checks passed: ${steps[*]}" || { echo "Failed: ${failed[*]}" >&2; exit 1; }
