@@ -4,6 +4,8 @@
 
 #include "base/text.hpp"
 #include "import/convert_rules.hpp"
+#include "ops/op.hpp"
+#include "ops/ref.hpp"
 
 namespace ai_vmm {
 namespace {
@@ -258,6 +260,63 @@ TEST(Convert, Others) {
   EXPECT_EQ(label.node("CategoryMapper").ints("cats_int64s"), Ints({0, 1}));
   Case group("GroupNormalization", {kImage, kUnknown, kUnknown}, {{"num_groups", int64_t{3}}});
   EXPECT_EQ(group.from(18), "Shape Div Concat Reshape Expand Reshape Reshape Expand Reshape GroupNormalization");
+}
+
+// What the one node of an old version computes for `inputs`, whose types the model does not tell.
+Tensor old_result(std::string_view op, int version, std::vector<Tensor> inputs, std::vector<Attribute> attributes, size_t outputs = 1) {
+  Case c(op, std::vector<std::variant<Type, Tensor>>(inputs.size(), kUnknown), std::move(attributes), outputs);
+  std::string ops = c.from(version);
+  std::vector<Data> slots(c.g.values.size());
+  for (size_t v = 0; v < c.g.values.size(); ++v)
+    if (c.g.values[v].constant) slots[v] = Data(c.g.values[v].constant);
+  for (size_t k = 0; k < inputs.size(); ++k) slots[size_t(c.g.inputs[k])] = Data(inputs[k]);
+  Random random;
+  for (Node& node : c.g.nodes) {
+    node.def = find_op(node.domain, node.op);
+    EXPECT_TRUE(node.def) << node.op;
+    if (!node.def) return {};
+    std::vector<Data> in;
+    for (ValueId v : node.inputs) in.push_back(v == kAbsent ? Data() : slots[size_t(v)]);
+    auto out = evaluate(node, in, random);
+    EXPECT_TRUE(out.ok()) << ops << ": " << out.status().message();
+    if (!out.ok()) return {};
+    for (size_t k = 0; k < node.outputs.size(); ++k)
+      if (node.outputs[k] != kAbsent) slots[size_t(node.outputs[k])] = (*out)[k];
+  }
+  return slots[size_t(c.g.outputs[0])].tensor();
+}
+
+void expect(const Tensor& t, Shape shape, std::vector<double> values) {
+  ASSERT_TRUE(t);
+  EXPECT_EQ(t.shape(), shape);
+  auto got = ref::load<double>(t);
+  ASSERT_EQ(got.size(), values.size());
+  for (size_t k = 0; k < values.size(); ++k) EXPECT_NEAR(got[k], values[k], 1e-5) << "element " << k;
+}
+
+TEST(Convert, OldMeaningsByNumber) {
+  auto f = [](Shape shape, std::vector<float> v) { return Tensor::of<float>(std::move(shape), v); };
+  Tensor x = f({1, 2, 3}, {1, 2, 3, 4, 5, 6});
+  const Attribute broadcast = {"broadcast", int64_t{1}};
+  expect(old_result("Add", 6, {x, f({2}, {10, 20})}, {broadcast, {"axis", int64_t{1}}}), {1, 2, 3}, {11, 12, 13, 24, 25, 26});
+  expect(old_result("Add", 6, {x, f({1, 2}, {10, 20})}, {broadcast, {"axis", int64_t{0}}}), {1, 2, 3}, {11, 12, 13, 24, 25, 26});
+  expect(old_result("Sub", 6, {x, f({2}, {10, 20})}, {broadcast, {"axis", int64_t{-2}}}), {1, 2, 3}, {-9, -8, -7, -16, -15, -14});
+  expect(old_result("Mul", 6, {x, f({3}, {1, 0, 2})}, {broadcast}), {1, 2, 3}, {1, 0, 6, 4, 0, 12});
+  expect(old_result("PRelu", 6, {f({1, 2, 2}, {-1, 1, -1, 1}), f({2}, {2, 3})}, {}), {1, 2, 2}, {-2, 1, -3, 1});
+  expect(old_result("PRelu", 6, {f({1, 2, 2}, {-1, 1, -1, 1}), f({1}, {2})}, {}), {1, 2, 2}, {-2, 1, -2, 1});
+  expect(old_result("Tile", 1, {x, f({}, {2}), f({}, {1})}, {}), {1, 4, 3}, {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6});
+  expect(old_result("Split", 1, {x, f({2}, {1, 2})}, {{"axis", int64_t{2}}}, 2), {1, 2, 1}, {1, 4});
+  expect(old_result("BatchNormalization", 7, {f({1, 2}, {3, 5}), f({2}, {2, 3}), f({2}, {1, 0}), f({2}, {1, 1}), f({2}, {4, 16})},
+                    {{"spatial", int64_t{0}}, {"epsilon", 0.f}}),
+         {1, 2}, {3, 3});
+  expect(old_result("Upsample", 1, {f({1, 1, 1, 2}, {1, 2})}, {{"height_scale", 2.f}, {"width_scale", 2.f}}), {1, 1, 2, 4}, {1, 1, 2, 2, 1, 1, 2, 2});
+  expect(old_result("Pad", 1, {f({2}, {1, 2})}, {{"paddings", Ints{1, 0}}, {"value", 7.f}}), {3}, {7, 1, 2});
+  expect(old_result("Concat", 3, {f({1, 1}, {1}), f({1, 1}, {2})}, {}), {1, 2}, {1, 2});
+  expect(old_result("Affine", 6, {f({2}, {1, 2})}, {{"alpha", 3.f}, {"beta", 1.f}}), {2}, {4, 7});
+  expect(old_result("ImageScaler", 6, {f({1, 2, 1, 1}, {1, 2})}, {{"scale", 2.f}, {"bias", std::vector<float>{1, -1}}}), {1, 2, 1, 1}, {3, 3});
+  Tensor image = f({1, 1, 3, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9});
+  expect(old_result("Crop", 6, {image}, {{"border", Ints{1, 0, 0, 1}}}), {1, 1, 2, 2}, {2, 3, 5, 6});
+  expect(old_result("Crop", 6, {image}, {{"border", Ints{1, 1, 0, 0}}, {"scale", Ints{1, 2}}}), {1, 1, 1, 2}, {5, 6});
 }
 
 TEST(Convert, WrongAttributeTypesAreErrors) {

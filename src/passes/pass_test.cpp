@@ -171,6 +171,37 @@ TEST(Passes, DuplicatesMergeButRandomOnesDoNot) {
   EXPECT_EQ(after(b.g), "Softmax Softmax Sub Sub");
 }
 
+TEST(Passes, ReshapeTargetsBecomeConstants) {
+  auto target_of = [](const Graph& g) {
+    for (const Node& n : g.nodes)
+      if (n.op == "Reshape" && g.is_constant(n.inputs[1])) return ref::ints(g.value(n.inputs[1]).constant);
+    return Ints{-999};
+  };
+  auto build = [](std::vector<Dim> dims, std::vector<std::pair<int, int64_t>> parts) {  // (axis of x, or -1 for the number)
+    Builder b;
+    ValueId x = b.node("Neg", {b.input("x", std::move(dims))}), shape = b.node("Shape", {x});
+    std::vector<ValueId> elements;
+    for (auto [axis, number] : parts)
+      elements.push_back(axis < 0 ? b.ints({number}) : b.node("Mul", {b.node("Gather", {shape, b.ints({axis})}), b.ints({number})}));
+    b.output(b.node("Reshape", {x, b.node("Concat", elements, {{"axis", int64_t{0}}})}));
+    return b;
+  };
+  const Dim n = Dim::symbol("N"), s = Dim::symbol("S");
+  Builder heads = build({n, s, 12}, {{0, 1}, {1, 1}, {-1, 3}, {-1, 4}});
+  EXPECT_EQ(after(heads.g), "Neg Reshape");
+  EXPECT_EQ(target_of(heads.g), Ints({0, 0, 3, 4}));
+  Builder flat = build({n, s, 12}, {{-1, -1}, {-1, 12}});
+  EXPECT_EQ(after(flat.g), "Neg Reshape");
+  EXPECT_EQ(target_of(flat.g), Ints({-1, 12}));
+  Builder scaled = build({n, 4, 6}, {{0, 2}, {-1, 12}});
+  EXPECT_EQ(after(scaled.g), "Neg Reshape");
+  EXPECT_EQ(target_of(scaled.g), Ints({-1, 12}));
+  Builder beside = build({n, s, 6}, {{0, 1}, {1, 2}, {-1, 3}});  // -1 beside N, which may be 0
+  EXPECT_NE(after(beside.g), "Neg Reshape");
+  Builder swapped = build({n, s}, {{1, 1}, {0, 1}});
+  EXPECT_NE(after(swapped.g), "Neg Reshape");
+}
+
 TEST(Passes, OldSoftmaxComesBack) {
   Builder b;
   ValueId x = b.input("x", {Dim::symbol("N"), 3, 5});

@@ -85,6 +85,36 @@ void skip_reshape(Edit& edit, Node& node) {
   ++edit.changes;
 }
 
+// A target computed from sizes becomes a constant where 0 (as in the input) and one -1 (the rest) can say the same; what
+// computed it is then dead. A -1 beside sizes that may be 0 is not computable, so it stands beside numbers only.
+void fix_target(Edit& edit, Node& node) {
+  const Type& x = edit.type(node.inputs[0]);
+  if (!node.has_input(1) || edit.constant(node.inputs[1]) || !x.ranked) return;
+  const auto& elements = edit.graph.value(node.inputs[1]).ints;
+  if (!elements || node.i("allowzero", 0)) return;
+  std::vector<int64_t> target;
+  bool rest = false, given_rest = false, may_be_empty = false;
+  for (size_t k = 0; k < elements->size(); ++k) {
+    const Dim& d = (*elements)[k];
+    auto c = d.constant();
+    if (c && *c > 0) {
+      target.push_back(*c);
+    } else if (c ? *c == 0 : k < x.dims.size() && d == x.dims[k]) {
+      if (k >= x.dims.size()) return;
+      target.push_back(0);
+      may_be_empty = may_be_empty || !x.dims[k].is_constant() || x.dims[k].is(0);
+    } else {
+      if (rest || (c && *c != -1)) return;
+      rest = true;
+      given_rest = c.has_value();
+      target.push_back(-1);
+    }
+  }
+  if (rest && may_be_empty && !given_rest) return;
+  edit.set_input(node, 1, edit.add_constant(edit.graph.value(node.inputs[1]).name, Tensor::vector(target)));
+  ++edit.changes;
+}
+
 // Reshape(Softmax(Flatten(x))) back to the shape of x, where only one of the flattened dimensions is not 1: what remains of
 // the meaning of Softmax before version 13.
 void unflatten_softmax(Edit& edit, Node& node) {
@@ -126,6 +156,7 @@ Result<int64_t> simplify_here(Graph& graph) {
     if (node.op == "Sum" && node.inputs.size() == 2) edit.become(node, "Add", std::vector<ValueId>(node.inputs));
     if (node.op == "Transpose") merge_transposes(edit, node);
     if (node.op == "Reshape") unflatten_softmax(edit, node);
+    if (node.op == "Reshape") fix_target(edit, node);
     if (node.op == "Reshape") skip_reshape(edit, node);
   }
   return edit.finish();
