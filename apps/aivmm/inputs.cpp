@@ -91,8 +91,7 @@ Result<Data> load(const Port& port, const std::string& path, const std::optional
   if (ends(".png") || ends(".jpg") || ends(".jpeg")) {
     Image image = AI_VMM_TAKE(read_image(path));
     std::string done;
-    Preprocess p = how;
-    auto t = to_tensor(image, p, port.dtype, asked ? std::vector<int64_t>(*asked) : port.shape, done);
+    auto t = to_tensor(image, how, port.dtype, asked ? std::vector<int64_t>(*asked) : port.shape, done);
     if (!t.ok()) return std::move(t).status().during("reading input \"" + port.name + "\" from " + path);
     said += ", " + done;
     return Data(*std::move(t));

@@ -125,7 +125,7 @@ Result<int64_t> parse_bytes(std::string_view text, int64_t whole) {
   } else if (!suffix.empty() && suffix != "B") {
     auto power = std::string_view("kMGT").find(suffix[0] == 'K' ? 'k' : suffix[0]);
     std::string_view rest = suffix.substr(1);
-    if (power == std::string_view::npos || (rest != "" && rest != "i" && rest != "iB" && rest != "B")) return wrong();
+    if (power == std::string_view::npos || (!rest.empty() && rest != "i" && rest != "iB" && rest != "B")) return wrong();
     unit = std::pow(rest == "B" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
   }
   if (n * unit >= 0x1p62) return wrong();

@@ -58,7 +58,7 @@ Result<Header> parse_header(std::string_view text) {
     return Status(Code::unimplemented, "The array file holds a structured array; only plain ones can be read.");
   if (descr.size() < 2 || (descr[0] != '\'' && descr[0] != '"')) return damaged("no element type in its header");
   size_t close = descr.find(descr[0], 1);
-  if (close == descr.npos || close > 32) return damaged("no element type in its header");
+  if (close > 32) return damaged("no element type in its header");
   h.descr = descr.substr(1, close - 1);
   if (order.substr(0, 4) == "True") h.fortran = true;
   else if (order.substr(0, 5) != "False") return damaged("no fortran_order in its header");
@@ -156,7 +156,7 @@ std::optional<std::u32string> decode_utf8(std::string_view s) {
       if ((b & 0xc0) != 0x80) return std::nullopt;
       point = (point << 6) | (b & 0x3f);
     }
-    out += point;
+    out += static_cast<char32_t>(point);
     i += static_cast<size_t>(more) + 1;
   }
   return out;
