@@ -169,6 +169,44 @@ TEST(Passes, DuplicatesMergeButRandomOnesDoNot) {
   ValueId d = b.node("Softmax", {x}, {{"axis", int64_t{0}}});
   b.output(b.node("Sub", {b.node("Sub", {a, c}), d}));
   EXPECT_EQ(after(b.g), "Softmax Softmax Sub Sub");
+
+  Builder r;
+  ValueId like = r.input("x", {2, 3});
+  r.output(r.node("Sub", {r.node("RandomNormalLike", {like}), r.node("RandomNormalLike", {like})}));
+  ASSERT_TRUE(infer_types(r.g).ok());
+  ASSERT_TRUE(run_passes(r.g).ok());
+  EXPECT_EQ(ops_of(r.g), "RandomNormalLike RandomNormalLike Sub");
+}
+
+TEST(Passes, BodiesAreWorkedOnAndCapturesPruned) {
+  Graph g;
+  ValueId c = g.add_value("c", Type::tensor(DType::boolean, std::vector<Dim>{}));
+  ValueId x = g.add_value("x", Type::tensor(DType::f32, {2})), k = g.add_constant("k", Tensor::scalar(2.f)), y = g.add_value("y");
+  ValueId dead = g.add_value("dead");
+  g.inputs = {c, x};
+  g.outputs = {y};
+  g.add_node("Neg", {x}, {dead}).def = find_op("", "Neg");
+  Node& node = g.add_node("If", {c}, {y});
+  node.def = find_op("", "If");
+  for (const char* branch : {"then_branch", "else_branch"}) {
+    auto body = std::make_shared<Graph>();
+    ValueId in = body->add_value("x"), two = body->add_value("k"), unread = body->add_value("dead");
+    ValueId four = body->add_value("four"), nobody = body->add_value("nobody"), out = body->add_value("out");
+    body->captures = {in, two, unread};
+    body->outputs = {out};
+    body->add_node("Mul", {two, two}, {four}).def = find_op("", "Mul");
+    body->add_node("Abs", {unread}, {nobody}).def = find_op("", "Abs");
+    body->add_node("Mul", {in, four}, {out}).def = find_op("", "Mul");
+    node.bodies.push_back({branch, body, {x, k, dead}});
+  }
+  ASSERT_TRUE(infer_types(g).ok());
+  auto reports = run_passes(g);
+  ASSERT_TRUE(reports.ok()) << reports.status().message();
+  EXPECT_EQ(ops_of(g), "If");
+  for (const Body& b : g.nodes[0].bodies) {
+    EXPECT_EQ(ops_of(*b.graph), "Mul");
+    EXPECT_EQ(b.captures, std::vector<ValueId>{g.find("x")});
+  }
 }
 
 TEST(Passes, ReshapeTargetsBecomeConstants) {
@@ -384,6 +422,82 @@ TEST(Passes, EveryPassCanBeDisabled) {
     std::string all = after(b.g, {pass.name});
     EXPECT_EQ(all.rfind("Conv", 0), 0u) << pass.name << ": " << all;
   }
+}
+
+// Random graphs of the operators that passes touch, with several outputs, compute what they computed before.
+TEST(Passes, RandomGraphsKeepTheirMeaning) {
+  uint64_t changed = 0;
+  for (uint64_t seed = 1; seed <= 400; ++seed) {
+    Random random;
+    random.state = seed * 0x9e3779b97f4a7c15ull;
+    auto pick = [&](size_t n) { return static_cast<size_t>(random.next() % n); };
+    Builder b;
+    std::vector<ValueId> values = {b.input("x", {Dim::symbol("N"), 3, 4}), b.input("y", {Dim::symbol("N"), 3, 4}), b.weights({3, 4})};
+    for (int step = 0; step < 14; ++step) {
+      // Types of what there is, to choose what fits.
+      if (!infer_types(b.g).ok()) FAIL() << "seed " << seed;
+      ValueId x = values[values.size() - 1 - pick(std::min<size_t>(values.size(), 4))];
+      const Type t = b.g.value(x).type;
+      auto rank = static_cast<int64_t>(t.dims.size());
+      auto shape = t.shape();
+      ValueId y = kAbsent;
+      switch (pick(20)) {
+        case 0: y = b.node("Neg", {x}); break;
+        case 1: y = b.node("Identity", {x}); break;
+        case 2: y = b.node("Sigmoid", {x}); break;
+        case 3: y = b.node("Mul", {x, b.node("Sigmoid", {x})}); break;
+        case 4: y = b.node(pick(2) ? "Add" : "Mul", {x, b.scalar(float(pick(3)))}); break;
+        case 5: y = b.node(pick(2) ? "Sub" : "Div", {x, b.scalar(float(1 + pick(2)))}); break;
+        case 6: y = b.node("Add", {b.scalar(0), x}); break;
+        case 7:
+          for (ValueId other : values)
+            if (b.g.value(other).type.dims == t.dims && (other != x || pick(2))) y = b.node(pick(2) ? "Add" : "Sum", {x, other});
+          break;
+        case 8:
+          if (rank >= 2) {
+            Ints perm;
+            for (int64_t k = 0; k < rank; ++k) perm.insert(perm.begin() + static_cast<std::ptrdiff_t>(pick(perm.size() + 1)), k);
+            y = b.node("Transpose", {x}, {{"perm", perm}});
+          }
+          break;
+        case 9: y = b.node("Reshape", {x, b.node("Shape", {x})}); break;
+        case 10: y = b.node("Reshape", {b.node("Reshape", {x, b.ints({-1})}), b.node("Shape", {x})}); break;
+        case 11: y = b.node("Unsqueeze", {x, b.ints({static_cast<int64_t>(pick(static_cast<size_t>(rank) + 1))})}); break;
+        case 12:
+          if (rank && t.dims[0].is(1)) y = b.node("Squeeze", {x, b.ints({0})});
+          break;
+        case 13:
+          if (rank) y = b.node("Softmax", {x}, {{"axis", int64_t{-1}}});
+          break;
+        case 14:
+          if (rank) y = b.node("ReduceMean", {x, b.ints({-1})});
+          break;
+        case 15:
+          if (rank) y = b.node("Slice", {x, b.ints({0}), b.ints({pick(2) ? INT64_MAX : int64_t{2}}), b.ints({rank - 1})});
+          break;
+        case 16: y = b.node("Pad", {x, b.ints(Ints(static_cast<size_t>(2 * rank), static_cast<int64_t>(pick(2))))}); break;
+        case 17:
+          if (rank) y = b.node("Expand", {x, b.node("Shape", {x})});
+          break;
+        case 18:
+          if (rank >= 2 && t.dims[1].is_constant() && *t.dims[1].constant() > 0) {
+            int64_t c = *t.dims[1].constant();
+            y = b.node("BatchNormalization", {x, b.weights({c}), b.weights({c}), b.weights({c}), b.weights({c}, 1)});
+          }
+          break;
+        default:
+          if (rank == 3 && t.dims[1].is(3)) y = b.node("Conv", {x, b.weights({3, 3, 1}), b.weights({3})});
+      }
+      if (y != kAbsent && rank < 6) values.push_back(y);
+    }
+    for (size_t k = 0; k < 1 + pick(3); ++k) b.output(values[values.size() - 1 - pick(std::min<size_t>(values.size(), 5))]);
+    std::sort(b.g.outputs.begin(), b.g.outputs.end());
+    b.g.outputs.erase(std::unique(b.g.outputs.begin(), b.g.outputs.end()), b.g.outputs.end());
+    std::string before = ops_of(b.g), left = after(b.g);
+    changed += before != left;
+    if (HasFailure()) FAIL() << "seed " << seed << ": " << before << "\n  became " << left;
+  }
+  EXPECT_GT(changed, 300u);
 }
 
 }  // namespace
