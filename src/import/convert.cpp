@@ -157,7 +157,8 @@ Tensor constant_of(const Node& node) {
 // Constant nodes become constants of the graph, so that steps and inference see their values.
 void hoist_constants(Graph& graph) {
   std::erase_if(graph.nodes, [&](const Node& node) {
-    if (node.op != "Constant" || !node.domain.empty() || node.outputs.size() != 1 || node.outputs[0] == kAbsent) return false;
+    if (node.op != "Constant" || !node.domain.empty() || node.outputs.size() != 1 || node.outputs[0] == kAbsent)
+      return false;
     Tensor t = constant_of(node);
     if (!t) return false;
     Value& v = graph.value(node.outputs[0]);

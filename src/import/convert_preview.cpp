@@ -14,7 +14,8 @@ Result<ValueId> apply_body(Rewrite& r, std::string_view name, ValueId x) {
   const Body* given = r.node.body(name);
   if (!given) return x;
   if (given->graph->inputs.size() != 1 || given->graph->outputs.size() != 1)
-    return r.error(Code::invalid_argument, "the graph \"" + std::string(name) + "\" must have one input and one output.");
+    return r.error(Code::invalid_argument,
+                   "the graph \"" + std::string(name) + "\" must have one input and one output.");
   ValueId y = r.emit("If", {r.constant(Tensor::scalar(true))});
   for (const char* branch : {"then_branch", "else_branch"}) {
     Body body{branch, std::make_shared<Graph>(given->graph->clone()), given->captures};
@@ -28,8 +29,8 @@ Result<ValueId> apply_body(Rewrite& r, std::string_view name, ValueId x) {
 
 }  // namespace
 
-// Y = prob_mod(softmax(score_mod(scale * Q K^T))) V in the softmax precision. Query heads that share a key head are rows of
-// one product: [batch, heads, length, size] is read as [batch, key heads, group * length, size].
+// Y = prob_mod(softmax(score_mod(scale * Q K^T))) V in the softmax precision. Query heads that share a key head are
+// rows of one product: [batch, heads, length, size] is read as [batch, key heads, group * length, size].
 Status expand_flex_attention(Rewrite& r) {
   AI_VMM_TRY(r.require_inputs(3));
   DType type = r.type(r.input(0)).dtype;
@@ -37,11 +38,14 @@ Status expand_flex_attention(Rewrite& r) {
   if (precision == 0) precision = int64_t(type == DType::f64 ? DType::f64 : DType::f32);
   auto cast = [&](ValueId v) { return r.emit("Cast", {v}, {{"to", precision}}); };
   ValueId q = cast(r.input(0)), k = cast(r.input(1)), v = cast(r.input(2));
-  auto sizes = [&](ValueId of, int64_t start, int64_t end) { return r.emit("Shape", {of}, {{"start", start}, {"end", end}}); };
+  auto sizes = [&](ValueId of, int64_t start, int64_t end) {
+    return r.emit("Shape", {of}, {{"start", start}, {"end", end}});
+  };
   auto reshape = [&](ValueId x, std::vector<ValueId> shape) {
     return r.emit("Reshape", {x, r.emit("Concat", std::move(shape), {{"axis", int64_t(0)}})});
   };
-  ValueId rest = r.constant(std::vector<int64_t>{-1}), shared = sizes(k, 0, 2), separate = sizes(q, 0, 3), keys = sizes(k, 2, 3);
+  ValueId rest = r.constant(std::vector<int64_t>{-1}), shared = sizes(k, 0, 2), separate = sizes(q, 0, 3),
+          keys = sizes(k, 2, 3);
 
   ValueId scale;
   if (r.node.has("scale")) {

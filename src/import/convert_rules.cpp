@@ -1,6 +1,6 @@
-// Every step between versions of ai.onnx and ai.onnx.ml that changes what a node means or how it says it. A version that
-// only admits more element types, or rewords the specification, has no row. Nor has ConvTranspose with an output shape: its
-// versions below 11 put the odd pixel of padding on the other side by the letter, and no runtime ever did.
+// Every step between versions of ai.onnx and ai.onnx.ml that changes what a node means or how it says it. A version
+// that only admits more element types, or rewords the specification, has no row. Nor has ConvTranspose with an output
+// shape: its versions below 11 put the odd pixel of padding on the other side by the letter, and no runtime ever did.
 #include "import/convert_rules.hpp"
 
 #include <algorithm>
@@ -18,7 +18,8 @@ Status take_away(Rewrite& r, std::initializer_list<const char*> attributes) {
 
 // ---------------------------------------------------------------- broadcasting before version 7
 
-// Input `k` gets trailing dimensions of size 1, so that its first dimension stands at `axis` of input 0 under NumPy's rule.
+// Input `k` gets trailing dimensions of size 1, so that its first dimension stands at `axis` of input 0 under NumPy's
+// rule.
 Status align(Rewrite& r, size_t k, int64_t axis) {
   AI_VMM_TRY(r.require_inputs(k + 1));
   ValueId a = r.input(0), b = r.input(k);
@@ -34,7 +35,8 @@ Status align(Rewrite& r, size_t k, int64_t axis) {
   }
   auto rank = [&](ValueId v) { return r.emit("Shape", {r.emit("Shape", {v})}); };
   ValueId shape_b = r.emit("Shape", {b});
-  ValueId end = axis < 0 ? r.constant(std::vector<int64_t>{-axis}) : r.emit("Sub", {rank(a), r.constant(std::vector<int64_t>{axis})});
+  ValueId end = axis < 0 ? r.constant(std::vector<int64_t>{-axis})
+                         : r.emit("Sub", {rank(a), r.constant(std::vector<int64_t>{axis})});
   ValueId trailing = r.emit("Sub", {end, r.emit("Shape", {shape_b})});
   ValueId ones = r.emit("ConstantOfShape", {r.emit("Max", {trailing, r.constant(std::vector<int64_t>{0})})},
                         {{"value", Tensor::vector<int64_t>({1})}});
@@ -165,13 +167,15 @@ Status pool_norm_2(Rewrite& r) {
   if (!r.node.has("p")) return {};
   auto p = AI_VMM_TAKE(r.f("p", 2));
   if (p != std::floor(p) || !(p >= 1 && p <= 1e6f))
-    return r.error(Code::unimplemented, "the norm's exponent " + std::to_string(p) + " is not a whole number from 1 up.");
+    return r.error(Code::unimplemented,
+                   "the norm's exponent " + std::to_string(p) + " is not a whole number from 1 up.");
   r.node.set("p", static_cast<int64_t>(p));
   return {};
 }
 
 Status gru_3(Rewrite& r) {
-  if (AI_VMM_TAKE(r.s("direction", "forward")) == "foward") r.node.set("direction", std::string("forward"));  // the specification's own slip
+  if (AI_VMM_TAKE(r.s("direction", "forward")) == "foward")
+    r.node.set("direction", std::string("forward"));  // the specification's own slip
   return {};
 }
 // The first constants had four decimals.
@@ -236,7 +240,9 @@ Status batch_norm_9(Rewrite& r) {
   if (spatial) return {};
   AI_VMM_TRY(r.require_inputs(5));
   for (size_t k = 1; k < r.node.outputs.size(); ++k)
-    if (r.used(k)) return r.error(Code::unimplemented, "training with spatial = 0 is not implemented; export the model for inference.");
+    if (r.used(k))
+      return r.error(Code::unimplemented,
+                     "training with spatial = 0 is not implemented; export the model for inference.");
   r.drop_outputs_from(1);
   ValueId x = r.input(0);
   ValueId epsilon = r.scalar_like(AI_VMM_TAKE(r.f("epsilon", 1e-5f)), x);
@@ -249,7 +255,9 @@ Status batch_norm_9(Rewrite& r) {
 Status batch_norm_14(Rewrite& r) {
   for (size_t k : {3, 4})
     if (r.used(k))
-      return r.error(Code::unimplemented, "its output " + std::to_string(k) + ", kept for a backward pass, is not implemented; export the model for inference.");
+      return r.error(Code::unimplemented,
+                     "its output " + std::to_string(k) +
+                         ", kept for a backward pass, is not implemented; export the model for inference.");
   bool training = r.used(1) || r.used(2);
   if (training) r.node.set("training_mode", int64_t{1});
   r.drop_outputs_from(training ? 3 : 1);
@@ -292,8 +300,8 @@ Status upsample_10(Rewrite& r) {
   return {};
 }
 
-// Version 10 had one way to map coordinates, and "nearest" rounded away from what was left out: down where an axis grows,
-// up where it shrinks.
+// Version 10 had one way to map coordinates, and "nearest" rounded away from what was left out: down where an axis
+// grows, up where it shrinks.
 Status resize_11(Rewrite& r) {
   AI_VMM_TRY(r.require_inputs(2));
   ValueId x = r.input(0), scales = r.input(1);
@@ -318,7 +326,9 @@ Status resize_11(Rewrite& r) {
   ValueId one = r.constant(Tensor::scalar<float>(1));
   ValueId up = r.emit("Max", {scales, one}), down = r.emit("Min", {scales, one});
   ValueId grown = r.emit("Resize", {x, kAbsent, up},
-                         {{"mode", mode}, {"coordinate_transformation_mode", std::string("asymmetric")}, {"nearest_mode", std::string("floor")}});
+                         {{"mode", mode},
+                          {"coordinate_transformation_mode", std::string("asymmetric")},
+                          {"nearest_mode", std::string("floor")}});
   r.node.inputs = {grown, kAbsent, down};
   return {};
 }
@@ -329,8 +339,9 @@ Status resize_13(Rewrite& r) {
   auto mode = AI_VMM_TAKE(r.s("mode", "nearest"));
   auto nearest_mode = AI_VMM_TAKE(r.s("nearest_mode", "round_prefer_floor"));
   if (mode != "nearest" || nearest_mode != "floor")
-    return r.error(Code::unimplemented, "coordinate_transformation_mode \"tf_half_pixel_for_nn\" with mode \"" + mode + "\" and nearest_mode \"" +
-                                            nearest_mode + "\" is not implemented; only nearest with floor is.");
+    return r.error(Code::unimplemented, "coordinate_transformation_mode \"tf_half_pixel_for_nn\" with mode \"" + mode +
+                                            "\" and nearest_mode \"" + nearest_mode +
+                                            "\" is not implemented; only nearest with floor is.");
   r.node.set("coordinate_transformation_mode", std::string("half_pixel"));
   r.node.set("nearest_mode", std::string("round_prefer_ceil"));
   return {};
@@ -349,10 +360,12 @@ Status resize_any(Rewrite& r) {
 // sequence: the outer one hands each sample's initial states and sequences to the inner one.
 Status scan_9(Rewrite& r) {
   if (r.node.has_input(0))
-    return r.error(Code::unimplemented, "sequence_lens of Scan version 8 is not implemented; export the model with opset 9 or later.");
+    return r.error(Code::unimplemented,
+                   "sequence_lens of Scan version 8 is not implemented; export the model with opset 9 or later.");
   auto sequences = AI_VMM_TAKE(r.i("num_scan_inputs", 0));
   auto directions = AI_VMM_TAKE(r.ints("directions"));
-  if (r.node.bodies.size() != 1 || r.node.inputs.empty() || sequences < 1 || sequences > int64_t(r.node.inputs.size()) - 1)
+  if (r.node.bodies.size() != 1 || r.node.inputs.empty() || sequences < 1 ||
+      sequences > int64_t(r.node.inputs.size()) - 1)
     return r.error(Code::invalid_argument, "needs a body and as many inputs as num_scan_inputs says.");
   Body& body = r.node.bodies[0];
   auto sample = std::make_shared<Graph>();
@@ -360,9 +373,11 @@ Status scan_9(Rewrite& r) {
   Node inner;
   inner.op = "Scan";
   inner.name = r.node.name;
-  for (size_t k = 1; k < r.node.inputs.size(); ++k) inner.inputs.push_back(sample->add_value("in_" + std::to_string(k)));
+  for (size_t k = 1; k < r.node.inputs.size(); ++k)
+    inner.inputs.push_back(sample->add_value("in_" + std::to_string(k)));
   sample->inputs = inner.inputs;
-  for (size_t k = 0; k < body.graph->outputs.size(); ++k) inner.outputs.push_back(sample->add_value("out_" + std::to_string(k)));
+  for (size_t k = 0; k < body.graph->outputs.size(); ++k)
+    inner.outputs.push_back(sample->add_value("out_" + std::to_string(k)));
   sample->outputs = inner.outputs;
   for (ValueId v : body.captures) {
     const Value& outer = r.graph.value(v);
@@ -438,7 +453,8 @@ Status crop(Rewrite& r) {
     }
     return e;
   };
-  r.become("Slice", {r.input(0), r.constant({border[1], border[0]}), r.constant({end(3, 0), end(2, 1)}), r.constant({2, 3})});
+  r.become("Slice",
+           {r.input(0), r.constant({border[1], border[0]}), r.constant({end(3, 0), end(2, 1)}), r.constant({2, 3})});
   return {};
 }
 Status mean_variance_9(Rewrite& r) {
@@ -477,7 +493,8 @@ constexpr VersionStep kSteps[] = {
     {"", "Squeeze", 13, axes_to_input},
     {"", "Unsqueeze", 13, unsqueeze_13},
     {"", "ReduceSum", 13, axes_to_input},
-    {"", "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare", 18, axes_to_input},
+    {"", "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare", 18,
+     axes_to_input},
     {"", "Slice", 10, slice_10},
     {"", "TopK", 10, topk_10},
     {"", "Clip", 11, clip_11},

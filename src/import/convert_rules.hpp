@@ -31,7 +31,9 @@ class Rewrite {
   Result<T> get(std::string_view name, T fallback) const;
   Result<int64_t> i(std::string_view name, int64_t fallback) const { return get<int64_t>(name, fallback); }
   Result<float> f(std::string_view name, float fallback) const { return get<float>(name, fallback); }
-  Result<std::string> s(std::string_view name, std::string fallback) const { return get<std::string>(name, std::move(fallback)); }
+  Result<std::string> s(std::string_view name, std::string fallback) const {
+    return get<std::string>(name, std::move(fallback));
+  }
   Result<std::vector<int64_t>> ints(std::string_view name) const { return get<std::vector<int64_t>>(name, {}); }
   Result<std::vector<float>> floats(std::string_view name) const { return get<std::vector<float>>(name, {}); }
   // Moves an attribute that holds a list of integers to input `k`; an absent one is left absent.
@@ -83,7 +85,15 @@ Result<T> Rewrite::get(std::string_view name, T fallback) const {
   if (const T* t = std::get_if<T>(v)) return *t;
   // An empty list carries no type of its own.
   if constexpr (requires(T t) { t.push_back({}); })
-    if (std::visit([](const auto& x) { if constexpr (requires { x.empty(); }) return x.empty(); else return false; }, *v)) return T();
+    if (std::visit(
+            [](const auto& x) {
+              if constexpr (requires { x.empty(); })
+                return x.empty();
+              else
+                return false;
+            },
+            *v))
+      return T();
   return error(Code::invalid_argument, "attribute \"" + std::string(name) + "\" has the wrong type.");
 }
 

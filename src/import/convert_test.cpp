@@ -16,8 +16,8 @@ const Type kUnknown;
 // A graph of one node; an input is a type, or a tensor for a constant.
 struct Case {
   Graph g;
-  Case(std::string_view op, std::vector<std::variant<Type, Tensor>> inputs, std::vector<Attribute> attributes = {}, size_t outputs = 1,
-       std::string_view domain = "") {
+  Case(std::string_view op, std::vector<std::variant<Type, Tensor>> inputs, std::vector<Attribute> attributes = {},
+       size_t outputs = 1, std::string_view domain = "") {
     std::vector<ValueId> in, out;
     for (size_t k = 0; k < inputs.size(); ++k) {
       std::string name = "x" + std::to_string(k);
@@ -171,7 +171,8 @@ TEST(Convert, UpsampleAndResize) {
   EXPECT_EQ(shrink.node("Resize").s("nearest_mode"), "ceil");
   Case both("Resize", {kImage, Type::tensor(DType::f32, {4})});
   EXPECT_EQ(both.from(10), "Max Min Resize Resize");
-  Case empty("Resize", {kImage, Tensor::vector<float>({}), Tensor::vector<float>({}), Tensor::vector<int64_t>({1, 3, 4, 4})});
+  Case empty("Resize",
+             {kImage, Tensor::vector<float>({}), Tensor::vector<float>({}), Tensor::vector<int64_t>({1, 3, 4, 4})});
   EXPECT_EQ(empty.from(13), "Resize");
   EXPECT_EQ(empty.node("Resize").inputs[1], kAbsent);
   EXPECT_EQ(empty.node("Resize").inputs[2], kAbsent);
@@ -196,7 +197,8 @@ TEST(Convert, ScanWithABatchBecomesTwoScans) {
   g.inputs = {state, x, w};
   g.outputs = {last, ys};
   auto body = std::make_shared<Graph>();
-  ValueId s = body->add_value("s"), e = body->add_value("e"), c = body->add_value("w"), t = body->add_value("t"), u = body->add_value("u");
+  ValueId s = body->add_value("s"), e = body->add_value("e"), c = body->add_value("w"), t = body->add_value("t"),
+          u = body->add_value("u");
   body->inputs = {s, e};
   body->captures = {c};
   body->outputs = {t, u};
@@ -263,7 +265,8 @@ TEST(Convert, Others) {
 }
 
 // What the one node of an old version computes for `inputs`, whose types the model does not tell.
-Tensor old_result(std::string_view op, int version, std::vector<Tensor> inputs, std::vector<Attribute> attributes, size_t outputs = 1) {
+Tensor old_result(std::string_view op, int version, std::vector<Tensor> inputs, std::vector<Attribute> attributes,
+                  size_t outputs = 1) {
   Case c(op, std::vector<std::variant<Type, Tensor>>(inputs.size(), kUnknown), std::move(attributes), outputs);
   std::string ops = c.from(version);
   std::vector<Data> slots(c.g.values.size());
@@ -298,22 +301,28 @@ TEST(Convert, OldMeaningsByNumber) {
   auto f = [](Shape shape, std::vector<float> v) { return Tensor::of<float>(std::move(shape), v); };
   Tensor x = f({1, 2, 3}, {1, 2, 3, 4, 5, 6});
   const Attribute broadcast = {"broadcast", int64_t{1}};
-  expect(old_result("Add", 6, {x, f({2}, {10, 20})}, {broadcast, {"axis", int64_t{1}}}), {1, 2, 3}, {11, 12, 13, 24, 25, 26});
-  expect(old_result("Add", 6, {x, f({1, 2}, {10, 20})}, {broadcast, {"axis", int64_t{0}}}), {1, 2, 3}, {11, 12, 13, 24, 25, 26});
-  expect(old_result("Sub", 6, {x, f({2}, {10, 20})}, {broadcast, {"axis", int64_t{-2}}}), {1, 2, 3}, {-9, -8, -7, -16, -15, -14});
+  expect(old_result("Add", 6, {x, f({2}, {10, 20})}, {broadcast, {"axis", int64_t{1}}}), {1, 2, 3},
+         {11, 12, 13, 24, 25, 26});
+  expect(old_result("Add", 6, {x, f({1, 2}, {10, 20})}, {broadcast, {"axis", int64_t{0}}}), {1, 2, 3},
+         {11, 12, 13, 24, 25, 26});
+  expect(old_result("Sub", 6, {x, f({2}, {10, 20})}, {broadcast, {"axis", int64_t{-2}}}), {1, 2, 3},
+         {-9, -8, -7, -16, -15, -14});
   expect(old_result("Mul", 6, {x, f({3}, {1, 0, 2})}, {broadcast}), {1, 2, 3}, {1, 0, 6, 4, 0, 12});
   expect(old_result("PRelu", 6, {f({1, 2, 2}, {-1, 1, -1, 1}), f({2}, {2, 3})}, {}), {1, 2, 2}, {-2, 1, -3, 1});
   expect(old_result("PRelu", 6, {f({1, 2, 2}, {-1, 1, -1, 1}), f({1}, {2})}, {}), {1, 2, 2}, {-2, 1, -2, 1});
   expect(old_result("Tile", 1, {x, f({}, {2}), f({}, {1})}, {}), {1, 4, 3}, {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6});
   expect(old_result("Split", 1, {x, f({2}, {1, 2})}, {{"axis", int64_t{2}}}, 2), {1, 2, 1}, {1, 4});
-  expect(old_result("BatchNormalization", 7, {f({1, 2}, {3, 5}), f({2}, {2, 3}), f({2}, {1, 0}), f({2}, {1, 1}), f({2}, {4, 16})},
+  expect(old_result("BatchNormalization", 7,
+                    {f({1, 2}, {3, 5}), f({2}, {2, 3}), f({2}, {1, 0}), f({2}, {1, 1}), f({2}, {4, 16})},
                     {{"spatial", int64_t{0}}, {"epsilon", 0.f}}),
          {1, 2}, {3, 3});
-  expect(old_result("Upsample", 1, {f({1, 1, 1, 2}, {1, 2})}, {{"height_scale", 2.f}, {"width_scale", 2.f}}), {1, 1, 2, 4}, {1, 1, 2, 2, 1, 1, 2, 2});
+  expect(old_result("Upsample", 1, {f({1, 1, 1, 2}, {1, 2})}, {{"height_scale", 2.f}, {"width_scale", 2.f}}),
+         {1, 1, 2, 4}, {1, 1, 2, 2, 1, 1, 2, 2});
   expect(old_result("Pad", 1, {f({2}, {1, 2})}, {{"paddings", Ints{1, 0}}, {"value", 7.f}}), {3}, {7, 1, 2});
   expect(old_result("Concat", 3, {f({1, 1}, {1}), f({1, 1}, {2})}, {}), {1, 2}, {1, 2});
   expect(old_result("Affine", 6, {f({2}, {1, 2})}, {{"alpha", 3.f}, {"beta", 1.f}}), {2}, {4, 7});
-  expect(old_result("ImageScaler", 6, {f({1, 2, 1, 1}, {1, 2})}, {{"scale", 2.f}, {"bias", std::vector<float>{1, -1}}}), {1, 2, 1, 1}, {3, 3});
+  expect(old_result("ImageScaler", 6, {f({1, 2, 1, 1}, {1, 2})}, {{"scale", 2.f}, {"bias", std::vector<float>{1, -1}}}),
+         {1, 2, 1, 1}, {3, 3});
   Tensor image = f({1, 1, 3, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9});
   expect(old_result("Crop", 6, {image}, {{"border", Ints{1, 0, 0, 1}}}), {1, 1, 2, 2}, {2, 3, 5, 6});
   expect(old_result("Crop", 6, {image}, {{"border", Ints{1, 1, 0, 0}}, {"scale", Ints{1, 2}}}), {1, 1, 1, 2}, {5, 6});
@@ -322,12 +331,40 @@ TEST(Convert, OldMeaningsByNumber) {
 TEST(Convert, WrongAttributeTypesAreErrors) {
   for (const VersionStep& step : version_steps())
     for (std::string_view op : split(step.ops, ' '))
-      for (AttrValue v : {AttrValue(int64_t{-7}), AttrValue(std::string("x")), AttrValue(Tensor::scalar<float>(1)), AttrValue(Ints{1, 2, 3}),
-                          AttrValue(std::vector<float>{1})}) {
+      for (AttrValue v : {AttrValue(int64_t{-7}), AttrValue(std::string("x")), AttrValue(Tensor::scalar<float>(1)),
+                          AttrValue(Ints{1, 2, 3}), AttrValue(std::vector<float>{1})}) {
         std::vector<Attribute> attributes;
-        for (const char* a : {"axis", "axes", "broadcast", "to", "p", "k", "min", "max", "starts", "ends", "pads", "paddings", "value", "split",
-                              "mode", "scales", "height_scale", "spatial", "is_test", "epsilon", "num_groups", "direction", "shape", "alpha",
-                              "bias", "border", "scale", "classes_strings", "num_scan_inputs", "auto_pad", "output_shape"})
+        for (const char* a : {"axis",
+                              "axes",
+                              "broadcast",
+                              "to",
+                              "p",
+                              "k",
+                              "min",
+                              "max",
+                              "starts",
+                              "ends",
+                              "pads",
+                              "paddings",
+                              "value",
+                              "split",
+                              "mode",
+                              "scales",
+                              "height_scale",
+                              "spatial",
+                              "is_test",
+                              "epsilon",
+                              "num_groups",
+                              "direction",
+                              "shape",
+                              "alpha",
+                              "bias",
+                              "border",
+                              "scale",
+                              "classes_strings",
+                              "num_scan_inputs",
+                              "auto_pad",
+                              "output_shape"})
           attributes.push_back({a, v});
         for (size_t inputs : {0, 1, 5}) {
           Case c(op, std::vector<std::variant<Type, Tensor>>(inputs, kUnknown), attributes, 1, step.domain);

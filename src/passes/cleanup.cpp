@@ -21,7 +21,9 @@ bool append_tensor(std::string& key, const Tensor& t) {
 }
 
 template <class T>
-void append_bytes(std::string& key, const T& value) { key.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void append_bytes(std::string& key, const T& value) {
+  key.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 
 bool append_attribute(std::string& key, const AttrValue& value) {
   key += char('0' + value.index());
@@ -116,8 +118,9 @@ Result<int64_t> dead_here(Graph& graph) {
     // Optional outputs that nobody reads need not be made. Some operators tell their mode from the outputs they have.
     if (node.def && node.bodies.empty() && !(node.def->traits & kTraining)) {
       const Schema& s = schema(*node.def);
-      while (node.outputs.size() > 1 && node.outputs.size() <= s.outputs.size() && s.outputs[node.outputs.size() - 1].optional &&
-             !s.outputs[node.outputs.size() - 1].variadic && (node.outputs.back() == kAbsent || !live[static_cast<size_t>(node.outputs.back())])) {
+      while (node.outputs.size() > 1 && node.outputs.size() <= s.outputs.size() &&
+             s.outputs[node.outputs.size() - 1].optional && !s.outputs[node.outputs.size() - 1].variadic &&
+             (node.outputs.back() == kAbsent || !live[static_cast<size_t>(node.outputs.back())])) {
         node.outputs.pop_back();
         ++changes;
       }
@@ -130,7 +133,8 @@ Result<int64_t> dead_here(Graph& graph) {
       size_t kept = 0;
       for (size_t k = 0; k < inner.captures.size(); ++k) {
         ValueId v = inner.captures[k];
-        bool read = !users[static_cast<size_t>(v)].empty() || std::find(inner.outputs.begin(), inner.outputs.end(), v) != inner.outputs.end();
+        bool read = !users[static_cast<size_t>(v)].empty() ||
+                    std::find(inner.outputs.begin(), inner.outputs.end(), v) != inner.outputs.end();
         if (!read) {
           ++changes;
           continue;

@@ -1,5 +1,5 @@
-// Subgraphs of small operators that are one operator of ONNX: LayerNormalization, RMSNormalization, Gelu, Swish, HardSwish,
-// Mish. Exporters of older opsets could only write them out.
+// Subgraphs of small operators that are one operator of ONNX: LayerNormalization, RMSNormalization, Gelu, Swish,
+// HardSwish, Mish. Exporters of older opsets could only write them out.
 #include <algorithm>
 #include <cmath>
 
@@ -53,7 +53,8 @@ Product product(Edit& edit, ValueId v, bool root = false) {
   return p;
 }
 bool is_power(const Product& p, double factor, ValueId x, size_t exponent) {
-  return near(p.factor, factor) && p.terms.size() == exponent && std::count(p.terms.begin(), p.terms.end(), x) == std::ptrdiff_t(exponent);
+  return near(p.factor, factor) && p.terms.size() == exponent &&
+         std::count(p.terms.begin(), p.terms.end(), x) == std::ptrdiff_t(exponent);
 }
 
 // v = c + w for a constant c; w.
@@ -81,7 +82,9 @@ bool is_tanh_argument(Edit& edit, ValueId inner, ValueId x) {
   if (p.terms.size() != 2) return false;
   for (size_t k : {0, 1})
     if (p.terms[k] == x)
-      if (ValueId square = less_constant(edit, p.terms[1 - k], 1); square != kAbsent && is_power(product(edit, square), kCubic, x, 2)) return true;
+      if (ValueId square = less_constant(edit, p.terms[1 - k], 1);
+          square != kAbsent && is_power(product(edit, square), kCubic, x, 2))
+        return true;
   return false;
 }
 
@@ -106,18 +109,21 @@ void recognise_gate(Edit& edit, Node& node) {
         if (sigmoid->inputs[0] == x) return edit.become(node, "Swish", {x});
         // x * sigmoid(1.702 x), the quick form of Gelu.
         Product inner = product(edit, sigmoid->inputs[0]);
-        if (is_power(inner, inner.factor, x, 1)) return edit.become(node, "Swish", {x}, {{"alpha", static_cast<float>(inner.factor)}});
+        if (is_power(inner, inner.factor, x, 1))
+          return edit.become(node, "Swish", {x}, {{"alpha", static_cast<float>(inner.factor)}});
       }
-      if (Node* hard = edit.maker(gate, "HardSigmoid"); hard && hard->inputs[0] == x && near(hard->f("alpha", 0.2f), 1.0 / 6) && hard->f("beta", 0.5f) == 0.5f)
+      if (Node* hard = edit.maker(gate, "HardSigmoid");
+          hard && hard->inputs[0] == x && near(hard->f("alpha", 0.2f), 1.0 / 6) && hard->f("beta", 0.5f) == 0.5f)
         return edit.become(node, "HardSwish", {x});
       if (Node* tanh = edit.maker(gate, "Tanh"); tanh && edit.uses(tanh->inputs[0]) == 1)
-        if (Node* softplus = edit.maker(tanh->inputs[0], "Softplus"); softplus && softplus->inputs[0] == x) return edit.become(node, "Mish", {x});
+        if (Node* softplus = edit.maker(tanh->inputs[0], "Softplus"); softplus && softplus->inputs[0] == x)
+          return edit.become(node, "Mish", {x});
     }
     if (near(p.factor, 1.0 / 6)) {
       // x * clip(x + 3, 0, 6) / 6
       Node* clip = edit.maker(gate, "Clip");
-      if (clip && clip->inputs.size() == 3 && about(edit.scalar(clip->inputs[2]), 6) && edit.scalar(clip->inputs[1]) == 0.0 &&
-          less_constant(edit, clip->inputs[0], 3) == x)
+      if (clip && clip->inputs.size() == 3 && about(edit.scalar(clip->inputs[2]), 6) &&
+          edit.scalar(clip->inputs[1]) == 0.0 && less_constant(edit, clip->inputs[0], 3) == x)
         return edit.become(node, "HardSwish", {x});
     }
   }
@@ -166,14 +172,17 @@ bool is_deviation(Edit& edit, ValueId deviation, ValueId d, Normal& out) {
 
 // y = d / deviation, as a quotient or as a product with the reciprocal; d, with `out` filled, or kAbsent.
 ValueId normalised(Edit& edit, ValueId y, Normal& out) {
-  if (Node* div = edit.maker(y, "Div")) return is_deviation(edit, div->inputs[1], div->inputs[0], out) ? div->inputs[0] : kAbsent;
+  if (Node* div = edit.maker(y, "Div"))
+    return is_deviation(edit, div->inputs[1], div->inputs[0], out) ? div->inputs[0] : kAbsent;
   Node* mul = edit.maker(y, "Mul");
   if (!mul) return kAbsent;
   for (size_t k : {0, 1}) {
     ValueId inverse = mul->inputs[1 - k];
     if (edit.uses(inverse) != 1) continue;
-    if (Node* r = edit.maker(inverse, "Reciprocal"); r && is_deviation(edit, r->inputs[0], mul->inputs[k], out)) return mul->inputs[k];
-    if (Node* one = edit.maker(inverse, "Div"); one && edit.scalar(one->inputs[0]) == 1.0 && is_deviation(edit, one->inputs[1], mul->inputs[k], out))
+    if (Node* r = edit.maker(inverse, "Reciprocal"); r && is_deviation(edit, r->inputs[0], mul->inputs[k], out))
+      return mul->inputs[k];
+    if (Node* one = edit.maker(inverse, "Div");
+        one && edit.scalar(one->inputs[0]) == 1.0 && is_deviation(edit, one->inputs[1], mul->inputs[k], out))
       return mul->inputs[k];
   }
   return kAbsent;
@@ -184,7 +193,9 @@ ValueId centred(Edit& edit, ValueId d, int64_t axis) {
   Node* sub = edit.maker(d, "Sub");
   if (!sub) return kAbsent;
   Node* mean = edit.maker(sub->inputs[1], "ReduceMean");
-  return mean && mean->inputs[0] == sub->inputs[0] && trailing_axis(edit, *mean, edit.type(d).rank()) == axis ? sub->inputs[0] : kAbsent;
+  return mean && mean->inputs[0] == sub->inputs[0] && trailing_axis(edit, *mean, edit.type(d).rank()) == axis
+             ? sub->inputs[0]
+             : kAbsent;
 }
 
 // Whether v has exactly the shape of the normalised dimensions of x, as scale and bias must.
@@ -222,7 +233,8 @@ void recognise_normalisation(Edit& edit, Node& node) {
     ValueId x = centred(edit, d, n.axis);
     std::vector<Attribute> attributes = {{"axis", n.axis}, {"epsilon", static_cast<float>(n.epsilon)}};
     if (x != kAbsent && node.op == "Add") {
-      if (!fits(edit, scale, x, n.axis) || !fits(edit, bias, x, n.axis) || !edit.same_shape(x, node.outputs[0])) continue;
+      if (!fits(edit, scale, x, n.axis) || !fits(edit, bias, x, n.axis) || !edit.same_shape(x, node.outputs[0]))
+        continue;
       return edit.become(node, "LayerNormalization", {x, scale, bias}, std::move(attributes));
     }
     if (x == kAbsent && node.op == "Mul") {

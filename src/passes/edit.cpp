@@ -7,7 +7,14 @@
 
 namespace ai_vmm {
 
-Edit::Edit(Graph& g) : graph(g), count_(g.nodes.size()), producer_(g.producers()), uses_(g.values.size(), 0), output_(g.values.size(), 0), removed_(g.nodes.size(), 0), to_(g.values.size()) {
+Edit::Edit(Graph& g)
+    : graph(g),
+      count_(g.nodes.size()),
+      producer_(g.producers()),
+      uses_(g.values.size(), 0),
+      output_(g.values.size(), 0),
+      removed_(g.nodes.size(), 0),
+      to_(g.values.size()) {
   auto use = [&](ValueId v) {
     if (v != kAbsent) ++uses_[static_cast<size_t>(v)];
   };
@@ -60,7 +67,8 @@ std::optional<std::vector<int64_t>> Edit::ints(ValueId v) const {
 
 bool Edit::same_shape(ValueId a, ValueId b) const {
   const Type &s = type(a), &t = type(b);
-  return s.is_tensor() && t.is_tensor() && s.dtype != DType::undefined && s.dtype == t.dtype && s.ranked && t.ranked && s.dims == t.dims;
+  return s.is_tensor() && t.is_tensor() && s.dtype != DType::undefined && s.dtype == t.dtype && s.ranked && t.ranked &&
+         s.dims == t.dims;
 }
 
 ValueId Edit::add_constant(const std::string& name, Tensor tensor) {
@@ -79,7 +87,9 @@ bool Edit::forward(size_t n, ValueId from, ValueId to) {
     // The graph's output keeps its name: whoever makes `to` makes `from` instead.
     Node& node = graph.nodes[n];
     if (graph.value(to).constant && producer_[t] < 0) {
-      if (node.outputs.size() != 1 || std::find(graph.captures.begin(), graph.captures.end(), to) != graph.captures.end()) return false;
+      if (node.outputs.size() != 1 ||
+          std::find(graph.captures.begin(), graph.captures.end(), to) != graph.captures.end())
+        return false;
       graph.value(from).constant = graph.value(to).constant;
       node.outputs.clear();
       removed_[n] = 1;
@@ -121,7 +131,8 @@ void Edit::take_output(Node& node, size_t k, size_t later) {
   ++changes;
 }
 
-void Edit::become(Node& node, std::string_view op, std::vector<ValueId> inputs, std::vector<Attribute> attributes, std::string_view domain) {
+void Edit::become(Node& node, std::string_view op, std::vector<ValueId> inputs, std::vector<Attribute> attributes,
+                  std::string_view domain) {
   node.op = op;
   node.domain = domain;
   node.def = find_op(domain, op);

@@ -11,8 +11,9 @@
 
 namespace ai_vmm {
 
-// A sweep visits nodes in order; `visit` brings a node's inputs up to date with what was forwarded so far. Use counts may
-// be too high after rewrites, never too low. Nothing is erased, and earlier readers are not updated, before `finish`.
+// A sweep visits nodes in order; `visit` brings a node's inputs up to date with what was forwarded so far. Use counts
+// may be too high after rewrites, never too low. Nothing is erased, and earlier readers are not updated, before
+// `finish`.
 class Edit {
  public:
   explicit Edit(Graph& graph);
@@ -30,17 +31,18 @@ class Edit {
   bool is_output(ValueId v) const { return output_[static_cast<size_t>(v)]; }
   const Type& type(ValueId v) const { return graph.value(v).type; }
   const Tensor* constant(ValueId v) const { return graph.is_constant(v) ? &graph.value(v).constant : nullptr; }
-  std::optional<double> scalar(ValueId v) const;  // a real constant of one element
+  std::optional<double> scalar(ValueId v) const;              // a real constant of one element
   std::optional<std::vector<int64_t>> ints(ValueId v) const;  // an i64 or i32 constant
-  bool same_shape(ValueId a, ValueId b) const;  // provably, and of the same element type
+  bool same_shape(ValueId a, ValueId b) const;                // provably, and of the same element type
 
   ValueId add_constant(const std::string& name, Tensor tensor);
-  // Readers of `from`, an output of node n, read `to` instead. False, with nothing done, where `from` is an output of the
-  // graph and its name cannot be given to `to`. The node stays for dead-code elimination.
+  // Readers of `from`, an output of node n, read `to` instead. False, with nothing done, where `from` is an output of
+  // the graph and its name cannot be given to `to`. The node stays for dead-code elimination.
   bool forward(size_t n, ValueId from, ValueId to);
   // Node `n` takes over output `from` of a later node, which is removed.
   void take_output(Node& node, size_t k, size_t later);
-  void become(Node& node, std::string_view op, std::vector<ValueId> inputs, std::vector<Attribute> attributes = {}, std::string_view domain = "");
+  void become(Node& node, std::string_view op, std::vector<ValueId> inputs, std::vector<Attribute> attributes = {},
+              std::string_view domain = "");
   void set_input(Node& node, size_t k, ValueId v);
   void remove(size_t n);
 

@@ -50,7 +50,7 @@ Result<int64_t> known_sizes_here(Graph& graph) {
 // ---------------------------------------------------------------- constant folding
 
 constexpr int64_t kGrowthLimit = 16 << 20;  // bytes that folding one node may add to the model
-constexpr double kFlopLimit = 1e8;          // work of one node; the reference does some 10^7 to 10^8 operations a second
+constexpr double kFlopLimit = 1e8;  // work of one node; the reference does some 10^7 to 10^8 operations a second
 
 // Operators whose constant form says more than their result: a backend multiplies quantised weights as they are.
 bool keeps_meaning(const Node& node) {
@@ -58,7 +58,8 @@ bool keeps_meaning(const Node& node) {
 }
 
 bool worth_folding(const Graph& graph, const Node& node) {
-  if (!node.def || !node.def->eval || (node.def->traits & (kRandom | kControlFlow | kHostOnly)) || !node.bodies.empty() || keeps_meaning(node))
+  if (!node.def || !node.def->eval || (node.def->traits & (kRandom | kControlFlow | kHostOnly)) ||
+      !node.bodies.empty() || keeps_meaning(node))
     return false;
   int64_t in = 0, out = 0;
   std::vector<Type> types[2];

@@ -17,9 +17,11 @@ constexpr Pass kPasses[] = {
     {"constant_branches", "An If with a constant condition is replaced by its branch.", constant_branches},
     {"simplify", "Nodes that give back their input go, pairs of transposes and reshapes become one.", simplify},
     {"merge_duplicates", "Nodes that compute the same are computed once.", merge_duplicates},
-    {"fold_into_weights", "Per-channel arithmetic after convolutions and matrix products goes into their weights, padding into their pads.",
+    {"fold_into_weights",
+     "Per-channel arithmetic after convolutions and matrix products goes into their weights, padding into their pads.",
      fold_into_weights},
-    {"recognise_composites", "LayerNormalization, RMSNormalization, Gelu, Swish, HardSwish and Mish that were written out become one node.",
+    {"recognise_composites",
+     "LayerNormalization, RMSNormalization, Gelu, Swish, HardSwish and Mish that were written out become one node.",
      recognise_composites},
     {"dead_code", "Nodes, optional outputs, captures and values that nobody reads go.", dead_code},
 };
@@ -37,8 +39,9 @@ Result<std::vector<PassReport>> run_passes(Graph& graph, std::span<const std::st
   for (const std::string& name : disabled)
     if (std::find(names.begin(), names.end(), name) == names.end()) {
       std::string near = nearest(name, names);
-      return Status(Code::invalid_argument,
-                    "There is no pass \"" + name + "\"" + (near.empty() ? ", only " + join(names, ", ") + "." : "; the nearest name is \"" + near + "\"."));
+      return Status(Code::invalid_argument, "There is no pass \"" + name + "\"" +
+                                                (near.empty() ? ", only " + join(names, ", ") + "."
+                                                              : "; the nearest name is \"" + near + "\"."));
     }
   std::vector<PassReport> reports;
   for (const Pass& pass : kPasses)
@@ -55,10 +58,13 @@ Result<std::vector<PassReport>> run_passes(Graph& graph, std::span<const std::st
         changed = true;
         Status s = graph.verify();
         if (s.ok()) s = infer_types(graph);
-        if (!s.ok()) return Status(Code::internal, s.message() + " This is a defect of the pass \"" + pass.name + "\"; disable it by name.");
+        if (!s.ok())
+          return Status(Code::internal,
+                        s.message() + " This is a defect of the pass \"" + pass.name + "\"; disable it by name.");
       }
       report->changes += changes;
-      report->us += std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+      report->us +=
+          std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
       ++report;
     }
   }

@@ -1,7 +1,8 @@
-// Host passes: target-independent rewrites of the Graph between import and placement. They emit standard operators only.
+// Host passes: target-independent rewrites of the Graph between import and placement. They emit standard operators
+// only.
 //
-// `kPasses` in pass.cpp is the one ordered list. Each pass can be disabled by name, is timed, and is followed by a check
-// that the graph is still well formed and, where it changed anything, by a new type inference.
+// `kPasses` in pass.cpp is the one ordered list. Each pass can be disabled by name, is timed, and is followed by a
+// check that the graph is still well formed and, where it changed anything, by a new type inference.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@ namespace ai_vmm {
 
 struct Pass {
   const char* name;
-  const char* doc;                   // what it rewrites, one sentence
-  Result<int64_t> (*run)(Graph&);    // the number of changes; bodies included
+  const char* doc;                 // what it rewrites, one sentence
+  Result<int64_t> (*run)(Graph&);  // the number of changes; bodies included
 };
 std::span<const Pass> all_passes();  // in the order they run
 

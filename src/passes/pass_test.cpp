@@ -91,7 +91,8 @@ std::string after(Graph& g, std::vector<std::string> disabled = {}) {
     auto a = ref::load<double>(before[k]), b = ref::load<double>(now[k]);
     double scale = 1e-30;
     for (double v : a) scale = std::max(scale, std::fabs(v));
-    for (size_t i = 0; i < a.size() && i < b.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * scale) << ops_of(g) << " element " << i;
+    for (size_t i = 0; i < a.size() && i < b.size(); ++i)
+      EXPECT_NEAR(a[i], b[i], 1e-5 * scale) << ops_of(g) << " element " << i;
   }
   return ops_of(g);
 }
@@ -113,8 +114,10 @@ TEST(Passes, ConstantsAndSizesFold) {
   ValueId x = b.input("x", {Dim::symbol("N"), 6, 4});
   ValueId shape = b.node("Shape", {x});
   ValueId n = b.node("Gather", {shape, b.g.add_constant("i", Tensor::scalar<int64_t>(0))});
-  ValueId rest = b.node("Mul", {b.node("Gather", {shape, b.g.add_constant("i", Tensor::scalar<int64_t>(1))}), b.g.add_constant("c", Tensor::scalar<int64_t>(4))});
-  ValueId target = b.node("Concat", {b.node("Unsqueeze", {n, b.ints({0})}), b.node("Unsqueeze", {rest, b.ints({0})})}, {{"axis", int64_t{0}}});
+  ValueId rest = b.node("Mul", {b.node("Gather", {shape, b.g.add_constant("i", Tensor::scalar<int64_t>(1))}),
+                                b.g.add_constant("c", Tensor::scalar<int64_t>(4))});
+  ValueId target = b.node("Concat", {b.node("Unsqueeze", {n, b.ints({0})}), b.node("Unsqueeze", {rest, b.ints({0})})},
+                          {{"axis", int64_t{0}}});
   ValueId y = b.node("Reshape", {x, target});
   ValueId w = b.node("Transpose", {b.weights({3, 24})}, {{"perm", Ints{1, 0}}});
   b.output(b.node("MatMul", {y, w}));
@@ -128,10 +131,10 @@ TEST(Passes, GraphOutputsKeepTheirNames) {
   ValueId x = b.input("x", {2, 3});
   ValueId r = b.node("Relu", {x});
   ValueId other = b.node("Neg", {r});
-  b.output(b.node("Identity", {r}));                       // takes the place of r
+  b.output(b.node("Identity", {r}));  // takes the place of r
   b.output(other);
-  b.output(b.node("Identity", {x}));                       // an input cannot be renamed
-  b.output(b.node("Neg", {b.scalar(3)}));                  // becomes a constant
+  b.output(b.node("Identity", {x}));       // an input cannot be renamed
+  b.output(b.node("Neg", {b.scalar(3)}));  // becomes a constant
   EXPECT_EQ(after(b.g), "Relu Neg Identity");
 }
 
@@ -181,7 +184,8 @@ TEST(Passes, DuplicatesMergeButRandomOnesDoNot) {
 TEST(Passes, BodiesAreWorkedOnAndCapturesPruned) {
   Graph g;
   ValueId c = g.add_value("c", Type::tensor(DType::boolean, std::vector<Dim>{}));
-  ValueId x = g.add_value("x", Type::tensor(DType::f32, {2})), k = g.add_constant("k", Tensor::scalar(2.f)), y = g.add_value("y");
+  ValueId x = g.add_value("x", Type::tensor(DType::f32, {2})), k = g.add_constant("k", Tensor::scalar(2.f)),
+          y = g.add_value("y");
   ValueId dead = g.add_value("dead");
   g.inputs = {c, x};
   g.outputs = {y};
@@ -215,12 +219,14 @@ TEST(Passes, ReshapeTargetsBecomeConstants) {
       if (n.op == "Reshape" && g.is_constant(n.inputs[1])) return ref::ints(g.value(n.inputs[1]).constant);
     return Ints{-999};
   };
-  auto build = [](std::vector<Dim> dims, std::vector<std::pair<int, int64_t>> parts) {  // (axis of x, or -1 for the number)
+  auto build = [](std::vector<Dim> dims,
+                  std::vector<std::pair<int, int64_t>> parts) {  // (axis of x, or -1 for the number)
     Builder b;
     ValueId x = b.node("Neg", {b.input("x", std::move(dims))}), shape = b.node("Shape", {x});
     std::vector<ValueId> elements;
     for (auto [axis, number] : parts)
-      elements.push_back(axis < 0 ? b.ints({number}) : b.node("Mul", {b.node("Gather", {shape, b.ints({axis})}), b.ints({number})}));
+      elements.push_back(axis < 0 ? b.ints({number})
+                                  : b.node("Mul", {b.node("Gather", {shape, b.ints({axis})}), b.ints({number})}));
     b.output(b.node("Reshape", {x, b.node("Concat", elements, {{"axis", int64_t{0}}})}));
     return b;
   };
@@ -297,12 +303,12 @@ TEST(Passes, WhatMustNotGoIntoWeights) {
   Builder b;
   ValueId x = b.input("x", {2, 3, 4, 4});
   ValueId conv = b.node("Conv", {x, b.weights({4, 3, 1, 1})});
-  b.output(b.node("Mul", {conv, b.weights({4})}));       // along the last axis, not the channels
-  b.output(b.node("Add", {conv, b.scalar(1)}));          // conv has two readers
+  b.output(b.node("Mul", {conv, b.weights({4})}));  // along the last axis, not the channels
+  b.output(b.node("Add", {conv, b.scalar(1)}));     // conv has two readers
   ValueId small = b.node("Conv", {b.input("z", {1, 3, 1, 1}), b.weights({4, 3, 1, 1})});
   b.output(b.node("Add", {small, b.weights({4, 1, 2})}));  // a broadcast that grows the output
   ValueId div = b.node("Conv", {b.input("u", {1, 3, 2, 2}), b.weights({4, 3, 1, 1}, 1)});
-  b.output(b.node("Div", {b.scalar(1), div}));           // not linear
+  b.output(b.node("Div", {b.scalar(1), div}));  // not linear
   EXPECT_EQ(after(b.g), "Conv Mul Add Conv Add Conv Div");
 }
 
@@ -361,7 +367,9 @@ TEST(Passes, GatesAreRecognised) {
     return b.node("Mul", {b.node("Mul", {b.scalar(0.5f), x}), b.node("Add", {b.scalar(1), t})});
   });
   check("Swish", [](Builder& b, ValueId x) { return b.node("Mul", {x, b.node("Sigmoid", {x})}); });
-  check("Swish", [](Builder& b, ValueId x) { return b.node("Mul", {b.node("Sigmoid", {b.node("Mul", {x, b.scalar(1.702f)})}), x}); });
+  check("Swish", [](Builder& b, ValueId x) {
+    return b.node("Mul", {b.node("Sigmoid", {b.node("Mul", {x, b.scalar(1.702f)})}), x});
+  });
   check("HardSwish", [](Builder& b, ValueId x) {
     return b.node("Mul", {x, b.node("HardSigmoid", {x}, {{"alpha", 1.f / 6}})});
   });
@@ -404,7 +412,8 @@ TEST(Passes, HugeConstantsAreNotMade) {
   Builder b;
   ValueId x = b.input("x", {1});
   ValueId big = b.node("Expand", {b.scalar(1), b.ints({1024, 1024, 64})});
-  b.output(b.node("ReduceSum", {b.node("Add", {x, b.node("Gather", {big, b.g.add_constant("i", Tensor::scalar<int64_t>(0))})})}));
+  b.output(b.node("ReduceSum",
+                  {b.node("Add", {x, b.node("Gather", {big, b.g.add_constant("i", Tensor::scalar<int64_t>(0))})})}));
   ASSERT_TRUE(infer_types(b.g).ok());
   ASSERT_TRUE(run_passes(b.g).ok());
   EXPECT_EQ(b.g.nodes[0].op, "Expand");
@@ -432,7 +441,8 @@ TEST(Passes, RandomGraphsKeepTheirMeaning) {
     random.state = seed * 0x9e3779b97f4a7c15ull;
     auto pick = [&](size_t n) { return static_cast<size_t>(random.next() % n); };
     Builder b;
-    std::vector<ValueId> values = {b.input("x", {Dim::symbol("N"), 3, 4}), b.input("y", {Dim::symbol("N"), 3, 4}), b.weights({3, 4})};
+    std::vector<ValueId> values = {b.input("x", {Dim::symbol("N"), 3, 4}), b.input("y", {Dim::symbol("N"), 3, 4}),
+                                   b.weights({3, 4})};
     for (int step = 0; step < 14; ++step) {
       // Types of what there is, to choose what fits.
       if (!infer_types(b.g).ok()) FAIL() << "seed " << seed;
@@ -451,18 +461,22 @@ TEST(Passes, RandomGraphsKeepTheirMeaning) {
         case 6: y = b.node("Add", {b.scalar(0), x}); break;
         case 7:
           for (ValueId other : values)
-            if (b.g.value(other).type.dims == t.dims && (other != x || pick(2))) y = b.node(pick(2) ? "Add" : "Sum", {x, other});
+            if (b.g.value(other).type.dims == t.dims && (other != x || pick(2)))
+              y = b.node(pick(2) ? "Add" : "Sum", {x, other});
           break;
         case 8:
           if (rank >= 2) {
             Ints perm;
-            for (int64_t k = 0; k < rank; ++k) perm.insert(perm.begin() + static_cast<std::ptrdiff_t>(pick(perm.size() + 1)), k);
+            for (int64_t k = 0; k < rank; ++k)
+              perm.insert(perm.begin() + static_cast<std::ptrdiff_t>(pick(perm.size() + 1)), k);
             y = b.node("Transpose", {x}, {{"perm", perm}});
           }
           break;
         case 9: y = b.node("Reshape", {x, b.node("Shape", {x})}); break;
         case 10: y = b.node("Reshape", {b.node("Reshape", {x, b.ints({-1})}), b.node("Shape", {x})}); break;
-        case 11: y = b.node("Unsqueeze", {x, b.ints({static_cast<int64_t>(pick(static_cast<size_t>(rank) + 1))})}); break;
+        case 11:
+          y = b.node("Unsqueeze", {x, b.ints({static_cast<int64_t>(pick(static_cast<size_t>(rank) + 1))})});
+          break;
         case 12:
           if (rank && t.dims[0].is(1)) y = b.node("Squeeze", {x, b.ints({0})});
           break;
@@ -473,9 +487,12 @@ TEST(Passes, RandomGraphsKeepTheirMeaning) {
           if (rank) y = b.node("ReduceMean", {x, b.ints({-1})});
           break;
         case 15:
-          if (rank) y = b.node("Slice", {x, b.ints({0}), b.ints({pick(2) ? INT64_MAX : int64_t{2}}), b.ints({rank - 1})});
+          if (rank)
+            y = b.node("Slice", {x, b.ints({0}), b.ints({pick(2) ? INT64_MAX : int64_t{2}}), b.ints({rank - 1})});
           break;
-        case 16: y = b.node("Pad", {x, b.ints(Ints(static_cast<size_t>(2 * rank), static_cast<int64_t>(pick(2))))}); break;
+        case 16:
+          y = b.node("Pad", {x, b.ints(Ints(static_cast<size_t>(2 * rank), static_cast<int64_t>(pick(2))))});
+          break;
         case 17:
           if (rank) y = b.node("Expand", {x, b.node("Shape", {x})});
           break;
@@ -490,7 +507,8 @@ TEST(Passes, RandomGraphsKeepTheirMeaning) {
       }
       if (y != kAbsent && rank < 6) values.push_back(y);
     }
-    for (size_t k = 0; k < 1 + pick(3); ++k) b.output(values[values.size() - 1 - pick(std::min<size_t>(values.size(), 5))]);
+    for (size_t k = 0; k < 1 + pick(3); ++k)
+      b.output(values[values.size() - 1 - pick(std::min<size_t>(values.size(), 5))]);
     std::sort(b.g.outputs.begin(), b.g.outputs.end());
     b.g.outputs.erase(std::unique(b.g.outputs.begin(), b.g.outputs.end()), b.g.outputs.end());
     std::string before = ops_of(b.g), left = after(b.g);

@@ -13,7 +13,8 @@ bool all_equal(const std::optional<std::vector<int64_t>>& values, int64_t to) {
 }
 
 bool reshapes(const Node& node) {
-  return node.domain.empty() && (node.op == "Reshape" || node.op == "Flatten" || node.op == "Squeeze" || node.op == "Unsqueeze");
+  return node.domain.empty() &&
+         (node.op == "Reshape" || node.op == "Flatten" || node.op == "Squeeze" || node.op == "Unsqueeze");
 }
 
 // The value that output 0 of `node` provably equals, or kAbsent.
@@ -27,9 +28,12 @@ ValueId equal_input(Edit& edit, const Node& node) {
     if (node.has_output(1)) return kAbsent;
     if (!node.has_input(2)) return x;
     const Tensor* training = edit.constant(node.inputs[2]);
-    return training && training->dtype() == DType::boolean && training->count() == 1 && !training->as<bool>()[0] ? x : kAbsent;
+    return training && training->dtype() == DType::boolean && training->count() == 1 && !training->as<bool>()[0]
+               ? x
+               : kAbsent;
   }
-  if ((op == "Sum" || op == "Max" || op == "Min" || op == "Mean" || op == "Concat") && node.inputs.size() == 1) return x;
+  if ((op == "Sum" || op == "Max" || op == "Min" || op == "Mean" || op == "Concat") && node.inputs.size() == 1)
+    return x;
   if (op == "Cast" || op == "CastLike") {
     DType t = edit.type(x).dtype;
     return t != DType::undefined && t == edit.type(y).dtype ? x : kAbsent;
@@ -55,7 +59,8 @@ ValueId equal_input(Edit& edit, const Node& node) {
   if ((op == "Add" || op == "Sub" || op == "Mul" || op == "Div" || op == "Pow") && node.has_input(1)) {
     double neutral = op == "Add" || op == "Sub" ? 0 : 1;
     if (same && edit.scalar(node.inputs[1]) == neutral) return x;
-    if ((op == "Add" || op == "Mul") && edit.scalar(x) == neutral && edit.same_shape(node.inputs[1], y)) return node.inputs[1];
+    if ((op == "Add" || op == "Mul") && edit.scalar(x) == neutral && edit.same_shape(node.inputs[1], y))
+      return node.inputs[1];
   }
   return kAbsent;
 }
@@ -85,8 +90,8 @@ void skip_reshape(Edit& edit, Node& node) {
   ++edit.changes;
 }
 
-// A target computed from sizes becomes a constant where 0 (as in the input) and one -1 (the rest) can say the same; what
-// computed it is then dead. A -1 beside sizes that may be 0 is not computable, so it stands beside numbers only.
+// A target computed from sizes becomes a constant where 0 (as in the input) and one -1 (the rest) can say the same;
+// what computed it is then dead. A -1 beside sizes that may be 0 is not computable, so it stands beside numbers only.
 void fix_target(Edit& edit, Node& node) {
   const Type& x = edit.type(node.inputs[0]);
   if (!node.has_input(1) || edit.constant(node.inputs[1]) || !x.ranked) return;
@@ -115,8 +120,8 @@ void fix_target(Edit& edit, Node& node) {
   ++edit.changes;
 }
 
-// Reshape(Softmax(Flatten(x))) back to the shape of x, where only one of the flattened dimensions is not 1: what remains of
-// the meaning of Softmax before version 13.
+// Reshape(Softmax(Flatten(x))) back to the shape of x, where only one of the flattened dimensions is not 1: what
+// remains of the meaning of Softmax before version 13.
 void unflatten_softmax(Edit& edit, Node& node) {
   for (const char* op : {"Softmax", "LogSoftmax", "Hardmax"}) {
     Node* softmax = edit.maker(node.inputs[0], op);

@@ -22,9 +22,12 @@ struct Linear {
 Linear linear_before(Edit& edit, ValueId y) {
   Linear l;
   Node* node = edit.maker(y);
-  if (!node || !node->domain.empty() || edit.uses(y) != 1 || node->inputs.size() < 2 || node->outputs.size() != 1) return l;
+  if (!node || !node->domain.empty() || edit.uses(y) != 1 || node->inputs.size() < 2 || node->outputs.size() != 1)
+    return l;
   const Tensor* w = edit.constant(node->inputs[1]);
-  if (!w || (w->dtype() != DType::f32 && w->dtype() != DType::f64 && w->dtype() != DType::f16 && w->dtype() != DType::bf16)) return l;
+  if (!w ||
+      (w->dtype() != DType::f32 && w->dtype() != DType::f64 && w->dtype() != DType::f16 && w->dtype() != DType::bf16))
+    return l;
   if (node->has_input(2) && !edit.constant(node->inputs[2])) return l;
   int64_t rank = edit.type(y).rank();
   if (node->op == "Conv" && w->rank() >= 3) {
@@ -34,8 +37,11 @@ Linear linear_before(Edit& edit, ValueId y) {
   } else if (node->op == "Gemm" && w->rank() == 2 && node->f("alpha", 1) == 1 && node->f("beta", 1) == 1) {
     l.weight_axis = node->i("transB", 0) ? 0 : 1;
     // Gemm's C may be a whole matrix; only one value a column scales like a bias.
-    if (node->has_input(2) && !(edit.constant(node->inputs[2])->rank() == 1 && edit.constant(node->inputs[2])->count() == w->dim(l.weight_axis))) return l;
-  } else if (node->op == "BatchNormalization" && w->rank() == 1 && node->inputs.size() == 5 && node->has_input(2) && !node->i("training_mode", 0)) {
+    if (node->has_input(2) && !(edit.constant(node->inputs[2])->rank() == 1 &&
+                                edit.constant(node->inputs[2])->count() == w->dim(l.weight_axis)))
+      return l;
+  } else if (node->op == "BatchNormalization" && w->rank() == 1 && node->inputs.size() == 5 && node->has_input(2) &&
+             !node->i("training_mode", 0)) {
     l.weight_axis = 0;  // its scale and bias are what a diagonal matrix and its bias are
   } else if (node->op == "MatMul" && w->rank() == 2 && rank >= 2) {
     l.weight_axis = 1;
@@ -79,7 +85,8 @@ Result<Tensor> scaled_weights(const Tensor& w, int64_t axis, const std::vector<d
 }
 
 // y = linear(x) * scale + shift, into the weights. `later` is the node whose output the linear operator takes over.
-Status fold(Edit& edit, const Linear& l, const std::vector<double>& scale, const std::vector<double>& shift, size_t later) {
+Status fold(Edit& edit, const Linear& l, const std::vector<double>& scale, const std::vector<double>& shift,
+            size_t later) {
   Node& node = *l.node;
   const Tensor w = *edit.constant(node.inputs[1]);
   std::string base = edit.graph.value(node.inputs[1]).name;
@@ -148,7 +155,9 @@ Status fold_arithmetic(Edit& edit, Node& node, size_t n) {
 void fold_pad(Edit& edit, Node& conv) {
   Node* pad = edit.maker(conv.inputs[0], "Pad");
   std::string auto_pad = conv.s("auto_pad", "NOTSET");
-  if (!pad || edit.uses(conv.inputs[0]) != 1 || (auto_pad != "NOTSET" && auto_pad != "VALID") || pad->s("mode", "constant") != "constant") return;
+  if (!pad || edit.uses(conv.inputs[0]) != 1 || (auto_pad != "NOTSET" && auto_pad != "VALID") ||
+      pad->s("mode", "constant") != "constant")
+    return;
   if (!pad->has_input(1) || pad->has_input(3) || (pad->has_input(2) && edit.scalar(pad->inputs[2]) != 0.0)) return;
   auto pads = edit.ints(pad->inputs[1]);
   if (!pads || pads->size() < 6 || pads->size() % 2) return;
@@ -175,7 +184,8 @@ Result<int64_t> weights_here(Graph& graph) {
     if (edit.removed(n) || !node.domain.empty() || !node.has_output(0)) continue;
     if (node.op == "Conv") fold_pad(edit, node);
     if (node.op == "BatchNormalization") AI_VMM_TRY(fold_batch_norm(edit, node, n));
-    if (node.op == "Mul" || node.op == "Add" || node.op == "Sub" || node.op == "Div") AI_VMM_TRY(fold_arithmetic(edit, node, n));
+    if (node.op == "Mul" || node.op == "Add" || node.op == "Sub" || node.op == "Div")
+      AI_VMM_TRY(fold_arithmetic(edit, node, n));
   }
   return edit.finish();
 }
