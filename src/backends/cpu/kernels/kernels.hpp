@@ -44,6 +44,12 @@ struct Gemm {
   float act_a, act_b;
 };
 
+// ---- pooling: depth, height, width; axes that a picture lacks have size 1
+struct PoolShape {
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3], before[3], after[3];
+  bool count_padding;  // an average divides by positions in the padding too
+};
+
 // ---- elementwise programs: functions over n elements of a block; unused operands are null
 typedef void (*BlockFn)(void* out, const void* a, const void* b, const void* c, int64_t n, const float* params);
 struct BlockEntry {
@@ -82,6 +88,9 @@ struct BlockEntry {
   K(float, reduce_row, (const float* in, int64_t n, int kind))                                                             \
   /* acc[i] = acc[i] (op) in[i] */                                                                                         \
   K(void, reduce_into, (float* acc, const float* in, int64_t n, int kind))                                                 \
+  /* one channel (block 1) or one block of channels; max_kind: 1 maximum, 0 average */                                    \
+  K(void, pool_plane, (const PoolShape* shape, const float* in, float* out, int block, int max_kind))                      \
+  K(void, pool_all, (const float* in, int64_t n, float* out, int block, int max_kind))                                     \
   /* out[j * rows + i] = in[i * in_row + j] for i < rows, j < columns; out rows at out_row */                              \
   K(void, transpose, (const float* in, int64_t rows, int64_t columns, int64_t in_row, float* out, int64_t out_row))
 

@@ -1,0 +1,203 @@
+// Convolutions, on oneDNN.
+#include <algorithm>
+#include <cstring>
+
+#include "backends/cpu/act.hpp"
+#include "backends/cpu/onednn.hpp"
+
+namespace ai_vmm::cpu {
+
+namespace {
+
+struct ConvNode {
+  bool transposed;
+  int64_t groups;
+  std::vector<int64_t> kernel, stride, dilation, pads;
+  std::string auto_pad;
+  Layout in, out;
+  Activation act;
+  Tensor weights, bias;  // where constant
+  bool has_bias, has_residual;
+  std::string key;
+  bool deterministic;
+};
+
+int64_t round_up(int64_t n, int block) { return block ? (n + block - 1) / block * block : n; }
+
+// ONNX weights with channels filled up with zeros to those of the layouts. Dense [o, i / groups, k...] or, transposed,
+// [i, o / groups, k...].
+void pad_weights(const float* from, const Shape& w, const ConvNode& c, int64_t ic, int64_t oc, std::vector<float>& to) {
+  int64_t k = product(w, 2, w.size());
+  int64_t rows = c.transposed ? ic : oc, columns = c.transposed ? oc / c.groups : ic / c.groups;
+  if (c.groups > 1) columns = w[1];  // padded only depthwise: one channel a group
+  to.assign(size_t(rows * columns * k), 0.0f);
+  for (int64_t r = 0; r < w[0]; ++r) std::memcpy(to.data() + r * columns * k, from + r * w[1] * k, size_t(w[1] * k) * 4);
+}
+
+Result<onednn::ConvSpec> spec_of(const ConvNode& c, const Bind& b) {
+  onednn::ConvSpec s;
+  const Shape &x = b.in(0), &w = b.in(1), &y = b.out(0);
+  s.spatial = int(x.size()) - 2;
+  s.transposed = c.transposed;
+  s.n = x[0];
+  s.ic = round_up(x[1], c.in.block);
+  s.oc = round_up(y[1], c.out.block);
+  s.groups = c.groups;
+  if (c.groups > 1 && c.groups == x[1] && c.groups == y[1]) s.groups = s.ic;  // depthwise: padded groups
+  for (int d = 0; d < s.spatial; ++d) {
+    size_t i = size_t(d);
+    s.in[d] = x[i + 2];
+    s.out[d] = y[i + 2];
+    s.kernel[d] = w[i + 2];
+    s.stride[d] = c.stride.empty() ? 1 : c.stride[i];
+    s.dilation[d] = c.dilation.empty() ? 1 : c.dilation[i];
+    int64_t reach = (s.kernel[d] - 1) * s.dilation[d] + 1, small = c.transposed ? s.in[d] : s.out[d], big = c.transposed ? s.out[d] : s.in[d];
+    int64_t total = (small - 1) * s.stride[d] + reach - big;  // both sides; negative where the last input is not read
+    if (c.auto_pad == "SAME_UPPER" || c.auto_pad == "SAME_LOWER") {
+      int64_t t = std::max<int64_t>(total, 0);
+      s.before[d] = c.auto_pad == "SAME_UPPER" ? t / 2 : t - t / 2;
+    } else {
+      s.before[d] = c.pads.empty() || c.auto_pad == "VALID" ? 0 : c.pads[i];
+    }
+    s.after[d] = c.transposed ? total - s.before[d] : std::max<int64_t>(total - s.before[d], 0);
+  }
+  s.block_in = c.in.block;
+  s.block_out = c.out.block;
+  s.bias = c.has_bias;
+  s.residual = c.has_residual;
+  s.act = c.act.act;
+  s.a = c.act.a;
+  s.b = c.act.b;
+  return s;
+}
+
+Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b, const std::shared_ptr<Pack>& pack) {
+  auto spec = AI_VMM_TAKE(spec_of(*c, b));
+  if (product(b.out(0)) == 0) return Bound{[](Run&) -> Status { return {}; }};
+  if (product(b.in(0)) == 0) return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
+  auto conv = AI_VMM_TAKE(onednn::Convolution::make(spec));
+  Activation after;
+  if (!conv) {  // without activation in the kernel
+    after = c->act;
+    spec.act = Act::none;
+    conv = AI_VMM_TAKE(onednn::Convolution::make(spec));
+  }
+  if (!conv)
+    return Status(Code::unimplemented, "oneDNN has no kernel for a convolution of " + ai_vmm::to_string(b.in(0)) + " with weights " +
+                                           ai_vmm::to_string(b.in(1)) + " in " + std::to_string(spec.groups) + " groups.");
+  Shape w = b.in(1);
+  auto packed_of = [c, conv, w, spec](const float* from, void* to) {
+    if (spec.ic == w[1] * c->groups && !c->transposed && spec.oc == w[0]) return conv->pack(from, to);
+    std::vector<float> padded;
+    pad_weights(from, w, *c, spec.ic, spec.oc, padded);
+    conv->pack(padded.data(), to);
+  };
+  std::shared_ptr<const void> weights, bias;
+  int64_t weight_bytes = conv->weight_bytes();
+  if (c->weights)
+    weights = pack->get(c->key + "w" + conv->weight_key(), [&](int64_t& bytes) {
+      bytes = weight_bytes;
+      auto buffer = aligned_buffer(bytes);
+      packed_of(c->weights.as<float>().data(), buffer.get());
+      forget(c->weights);
+      return std::shared_ptr<const void>(buffer);
+    });
+  int64_t oc = b.out(0)[1];
+  if (c->bias)
+    bias = pack->get(c->key + "b" + std::to_string(spec.oc), [&](int64_t& bytes) {
+      bytes = spec.oc * 4;
+      auto buffer = aligned_buffer(bytes);
+      std::memset(buffer.get(), 0, size_t(bytes));
+      std::memcpy(buffer.get(), c->bias.data(), size_t(oc) * 4);
+      return std::shared_ptr<const void>(buffer);
+    });
+  std::shared_ptr<onednn::Convolution::Call> call = conv->call();
+  int64_t own_weights = weights ? 0 : (weight_bytes + 63) / 64 * 64, own_bias = c->has_bias && !bias ? (spec.oc * 4 + 63) / 64 * 64 : 0;
+  int64_t scratch = (conv->scratch_bytes() + 63) / 64 * 64, out_bytes = physical_count(b.out(0), c->out) * 4;
+  double flops = 2.0 * double(product(c->transposed ? b.in(0) : b.out(0))) * double(product(w, 1, w.size()));
+  return Bound{[=](Run& r) -> Status {
+    const void* wp = weights.get();
+    const float* bp = static_cast<const float*>(bias.get());
+    if (!wp) {
+      wp = r.scratch + scratch;
+      packed_of(r.in<float>(1), r.scratch + scratch);
+    }
+    if (own_bias) {
+      auto* to = reinterpret_cast<float*>(r.scratch + scratch + own_weights);
+      std::memset(to, 0, size_t(own_bias));
+      std::memcpy(to, r.in<float>(2), size_t(oc) * 4);
+      bp = to;
+    }
+    float* out = r.out<float>(0);
+    if (spec.residual && r.in<float>(3) != out) std::memcpy(out, r.in<float>(3), size_t(out_bytes));
+    AI_VMM_TRY(call->run(r.in<float>(0), wp, bp, out, r.scratch));
+    if (after.act != Act::none)
+      parallel(r.threads, out_bytes / 4, 1 << 14, [&](int64_t first, int64_t last) {
+        kernels().activate_row(out + first, last - first, int(after.act), after.a, after.b);
+      });
+    return {};
+  }, scratch + own_weights + own_bias, conv->name(), flops};
+}
+
+Made conv(const Make& m, bool transposed) {
+  if (m.dtype(0) != DType::f32) return "only float32 has convolution kernels";
+  if (m.rank(0) < 3 || m.rank(0) > 5) return "convolutions of one to three spatial axes only";
+  auto act = activation_of(m.node);
+  if (!act) return "an unknown activation";
+  auto c = std::make_shared<ConvNode>();
+  c->transposed = transposed;
+  c->groups = m.node.i("group", 1);
+  c->stride = m.node.ints("strides");
+  c->dilation = m.node.ints("dilations");
+  c->pads = m.node.ints("pads");
+  c->auto_pad = m.node.s("auto_pad", "NOTSET");
+  if (transposed && !m.node.ints("output_shape").empty()) return "output_shape";
+  if (transposed && c->auto_pad != "NOTSET") return "auto_pad of a transposed convolution";
+  c->in = m.layout(0);
+  c->out = m.out_layout(0);
+  c->act = *act;
+  c->has_bias = m.has(2);
+  c->has_residual = m.has(3);
+  if (const Tensor* t = m.constant(1)) c->weights = *t;
+  if (const Tensor* t = m.constant(2)) c->bias = *t;
+  c->key = m.has(1) ? m.key(1, "conv") : "";
+  c->deterministic = m.options.deterministic;
+  auto pack = m.pack;
+  Made made(BindFn([c, pack](const Bind& b) { return bind_conv(c, b, pack); }));
+  return c->has_residual ? std::move(made).overwrites(1u << 3) : std::move(made);
+}
+
+}  // namespace
+
+Made make_conv(const Make& m) { return conv(m, false); }
+Made make_conv_transpose(const Make& m) { return conv(m, true); }
+
+// Plain ⇄ blocked.
+Made make_reorder(const Make& m) {
+  Layout in = m.layout(0), out = m.out_layout(0);
+  return BindFn([=](const Bind& s) -> Result<Bound> {
+    const Shape& x = s.in(0);
+    int64_t n = x[0], c = x[1], inner = product(x, 2, x.size()), block = std::max(in.block, out.block), blocks = (c + block - 1) / block;
+    bool to_blocked = out.block != 0;
+    return Bound{[=](Run& r) -> Status {
+      const float* from = r.in<float>(0);
+      float* to = r.out<float>(0);
+      parallel(r.threads, n * blocks, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner * block, 1)), [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          int64_t at = i / blocks, cb = i % blocks, used = std::min(block, c - cb * block);
+          float* b = (to_blocked ? to : const_cast<float*>(from)) + i * block * inner;
+          float* p = (to_blocked ? const_cast<float*>(from) : to) + (at * c + cb * block) * inner;
+          if (to_blocked) {
+            if (used < block) std::memset(b, 0, size_t(block * inner) * 4);
+            kernels().transpose(p, used, inner, inner, b, block);
+          } else {
+            kernels().transpose(b, inner, used, block, p, inner);
+          }
+        }
+      });
+      return {};
+    }, 0, to_blocked ? "to blocks" : "to rows", 0};
+  });
+}
+
+}  // namespace ai_vmm::cpu
