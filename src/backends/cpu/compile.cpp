@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "backends/cpu/onednn.hpp"
 #include "backends/cpu/program_impl.hpp"
 #include "base/check.hpp"
 #include "ops/op.hpp"
@@ -13,8 +14,8 @@ namespace {
 // A node that gives its input's elements in the same order: the output shares the input's storage.
 bool shares_storage(const Lowering& l, const Node& n) {
   static const char* const kNames[] = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"};
-  if (!n.domain.empty() || n.outputs.size() != 1 ||
-      std::none_of(std::begin(kNames), std::end(kNames), [&](const char* k) { return n.op == k; }))
+  bool alias = n.domain == "cpu" && n.op == "Alias";
+  if (n.outputs.size() != 1 || (!alias && (!n.domain.empty() || std::none_of(std::begin(kNames), std::end(kNames), [&](const char* k) { return n.op == k; }))))
     return false;
   size_t in = size_t(n.inputs[0]), out = size_t(n.outputs[0]);
   if (l.layouts[in] != l.layouts[out]) return false;
@@ -153,6 +154,9 @@ class Lower {
           const auto& ints = g_.value(node.inputs[k]).ints;
           if (!ints || !std::all_of(ints->begin(), ints->end(), [&](const Dim& d) { return known(d); })) step.dynamic = true;
         }
+      step.sized = true;
+      for (ValueId v : node.outputs)
+        if (v != kAbsent) step.sized &= known(v);
       if (step.dynamic) step.node = node;
       step.in.assign(node.inputs.begin(), node.inputs.end());
       step.out.assign(node.outputs.begin(), node.outputs.end());
@@ -252,7 +256,7 @@ class Lower {
 Program::~Program() = default;
 int64_t Program::weight_bytes() const { return impl_->pack->bytes(); }
 int64_t Program::arena_bytes() const { return impl_->arena_bytes; }
-int64_t Program::compilations() const { return impl_->compilations; }
+int64_t Program::compilations() const { return impl_->compilations + onednn::compilations(); }
 
 std::string Program::to_text() const {
   std::string s;

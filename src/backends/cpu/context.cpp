@@ -372,7 +372,7 @@ struct Context::Impl {
     for (int v : step.in)
       if (v >= 0 && !shape_known[size_t(v)]) return check_shape(step, v);
     if (!step.makes_outputs) {
-      AI_VMM_TRY(infer_shapes(step));
+      if (!step.sized) AI_VMM_TRY(infer_shapes(step));
       for (size_t k = 0; k < step.out.size(); ++k)
         if (step.out[k] >= 0) {
           AI_VMM_TRY(check_shape(step, step.out[k]));

@@ -30,7 +30,8 @@ struct ConvSpec {
 class Convolution {
  public:
   // Null with a reason when oneDNN has nothing faster than its own reference code.
-  static Result<std::shared_ptr<const Convolution>> make(const ConvSpec& spec);
+  // `ask`: only whether there is one; nothing is generated and the result cannot run.
+  static Result<std::shared_ptr<const Convolution>> make(const ConvSpec& spec, bool ask = false);
   virtual ~Convolution() = default;
   virtual int64_t weight_bytes() const = 0;
   virtual std::string weight_key() const = 0;  // equal keys, equal packed weights

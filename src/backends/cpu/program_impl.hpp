@@ -39,6 +39,7 @@ struct Step {
   uint32_t values = 0;
   bool makes_outputs = false;  // calls Run::make
   bool dynamic = false;        // sizes are known only when it runs: a segment of its own
+  bool sized = false;          // output sizes follow from expressions whose symbols are known before the step
   Node node;                   // dynamic steps that infer their sizes
 };
 

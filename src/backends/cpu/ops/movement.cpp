@@ -99,13 +99,14 @@ Made make_split(const Make& m) {
   if (!size) return kPacked;
   int64_t axis = m.node.i("axis", 0);
   size_t outputs = m.outputs();
+  Layout layout = m.layout(0);
   return BindFn([=](const Bind& s) -> Result<Bound> {
-    const Shape& in = s.in(0);
-    size_t a = size_t(normalise_axis(axis, int64_t(in.size())));
+    Shape in = physical_shape(s.in(0), layout);
+    size_t a = size_t(normalise_axis(axis, int64_t(s.in(0).size())));
     int64_t outer = product(in, 0, a), row = product(in, a, in.size()) * size, at = 0;
     std::vector<std::pair<int64_t, int64_t>> parts;
     for (size_t k = 0; k < outputs; ++k) {
-      int64_t bytes = s.out_shapes[k] ? product(s.out(k), a, in.size()) * size : 0;
+      int64_t bytes = s.out_shapes[k] ? product(physical_shape(s.out(k), layout), a, in.size()) * size : 0;
       parts.emplace_back(at, bytes);
       at += bytes;
     }
