@@ -61,7 +61,7 @@ TEST(Network, AttentionBlockWithGrowingSequence) {
   ValueId o = n.op("Transpose", {n.op("MatMul", {n.op("Softmax", {scores})[0], v})[0]}, {{"perm", Ints{0, 2, 1, 3}}})[0];
   ValueId flat = n.op("Reshape", {o, n.constant(Tensor::vector<int64_t>({0, 0, 48}))})[0];
   ValueId r = n.op("Add", {linear(flat, 48, 48, 7), x})[0];
-  ValueId m = linear(n.op("Gelu", {linear(r, 48, 100, 9)})[0], 100, 48, 11);
+  ValueId m = linear(n.op("Gelu", {linear(r, 48, 600, 9)})[0], 600, 48, 11);  // deep: several blocks of the sum
   n.g.outputs = {n.op("Add", {m, r})[0]};
   std::vector<std::vector<Tensor>> runs;
   for (int64_t length : {1, 5, 33, 2, 70}) runs.push_back({random_tensor({2, length, 48}, uint32_t(length))});

@@ -64,10 +64,11 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
         float* at = c + i * g.c_row + v * kLanes;
         vf x = acc[i][v];
         if (!plain) x *= g.alpha;
+        // The residual may lie where the result goes: it is read before the first sum is stored.
         if (!o.first) x += load(at);
+        else if (g.residual) x += load(g.residual + (row + i) * g.residual_row + column + v * kLanes);
         if (o.last) {
           if (g.bias) x += load(g.bias + column + v * kLanes);
-          if (g.residual) x += load(g.residual + (row + i) * g.residual_row + column + v * kLanes);
           if (g.act == int(Act::relu)) x = clamp_low(x, splat(0.0f));
         }
         store(at, x);
@@ -78,9 +79,9 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
         vf x = acc[i][v];
         if (!plain) x *= g.alpha;
         if (!o.first) x += load_part(at, n);
+        else if (g.residual) x += load_part(g.residual + (row + i) * g.residual_row + column + v * kLanes, n);
         if (o.last) {
           if (g.bias) x += load_part(g.bias + column + v * kLanes, n);
-          if (g.residual) x += load_part(g.residual + (row + i) * g.residual_row + column + v * kLanes, n);
           if (g.act == int(Act::relu)) x = clamp_low(x, splat(0.0f));
         }
         store_part(at, x, n);
