@@ -213,6 +213,9 @@ class Tensor {
   int64_t count() const { return count_; }
   int64_t bytes() const { return dtype_ == DType::string ? count_ * int64_t(sizeof(std::string)) : bytes_for(dtype_, count_); }
 
+  // Memory that `make` gave is 64-byte aligned. A view starts where its owner's bytes lie: weights of a mapped model file
+  // may start at any byte, so code that is given constants must load them with instructions that take any address (all
+  // compiled loads do on x86-64 and AArch64; intrinsics: loadu), or copy them first.
   const void* data() const { return data_; }
   void* mutable_data() { return const_cast<void*>(data_); }  // the caller must know that the storage may be written
 
