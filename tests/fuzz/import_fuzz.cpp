@@ -1,5 +1,5 @@
-// Whatever bytes come in, the importer gives a graph that is well formed or a Status: it never crashes, hangs or asks for
-// more memory than a small multiple of what it was given.
+// Whatever bytes come in, the importer gives a graph that is well formed, whose text form parses back, or a Status: it
+// never crashes, hangs or asks for more memory than a small multiple of what it was given.
 //
 //   cmake -S . -B build-fuzz -G Ninja -DAI_VMM_FUZZ=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 //   ninja -C build-fuzz import_fuzz
@@ -11,7 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/memory_budget.hpp"
-#include "graph/graph.hpp"
+#include "graph/text.hpp"
 #include "import/onnx.hpp"
 
 using namespace ai_vmm;
@@ -22,6 +22,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (auto graph = import_onnx(bytes); graph.ok()) {
     Status s = graph->verify();
     AI_VMM_CHECK(s.ok(), s.message());
+    std::string text = graph->to_text();
+    auto again = parse_text(text, constants_of(*graph));
+    AI_VMM_CHECK(again.ok(), again.status().message());
+    AI_VMM_CHECK(again->to_text() == text);
   }
   Type tensor = Type::tensor(DType::f32);
   for (const Type& type : {tensor, Type::sequence(tensor), Type::optional(tensor), Type::map(DType::i64, tensor)})
