@@ -273,7 +273,7 @@ struct Context::Impl {
     std::vector<int64_t> capacity = bytes;
     for (size_t k = 0; state.planned && k < capacity.size(); ++k)
       if (capacity[k] != state.capacity[k] && capacity[k] > 0) {
-        int64_t bucket = 4096;
+        int64_t bucket = 65536;
         while (bucket < capacity[k]) bucket += bucket / 2;
         capacity[k] = std::max(bucket, std::min(state.capacity[k], 2 * bucket));
       }

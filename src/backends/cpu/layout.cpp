@@ -73,8 +73,17 @@ class Layouts {
       if (v != kAbsent) l_.layouts[size_t(v)] = {block_};
   }
 
+  // Whether the node has a kernel of its own: the reference semantics know rows only.
+  bool native() const {
+    std::vector<Layout> plain(g_.values.size());
+    bool generic = false;
+    Make probe{g_, *node_, plain, l_.options, l_.pack, true};
+    return make_kernel(probe, generic).bind && !generic;
+  }
+
   void place_conv() {
     Node& n = *node_;
+    if (!native()) return rows();
     const Type &x = type(n.inputs[0]), &w = type(n.inputs[1]);
     auto shape = w.shape();
     bool usable = x.dtype == DType::f32 && x.rank() >= 3 && x.rank() <= 5 && shape && shape->size() == size_t(x.rank()) && channels(n.inputs[0]);
@@ -122,7 +131,7 @@ class Layouts {
   }
 
   void place_pool() {
-    if (!blocked(node_->inputs[0]) || node_->outputs.size() != 1) return rows();
+    if (!blocked(node_->inputs[0]) || node_->outputs.size() != 1 || !native()) return rows();
     result_in_blocks();
   }
 

@@ -71,6 +71,64 @@ Result<onednn::ConvSpec> spec_of(const ConvNode& c, const Bind& b) {
   return s;
 }
 
+// Where element (image, channel, position) lies in a tensor of `all` channels and `inner` positions.
+int64_t place_of(int64_t n, int64_t c, int64_t i, int64_t all, int64_t inner, int block) {
+  if (!block) return (n * all + c) * inner + i;
+  int64_t blocks = (all + block - 1) / block;
+  return ((n * blocks + c / block) * inner + i) * block + c % block;
+}
+
+// Plain loops, for the few shapes that oneDNN refuses (a kernel reaching past a one-element image, for example).
+Bound bind_loops(const std::shared_ptr<const ConvNode>& c, const onednn::ConvSpec& s, const Bind& b) {
+  const int64_t ic = b.in(0)[1], oc = b.out(0)[1], n = s.n;
+  const int64_t in_size = s.in[0] * s.in[1] * s.in[2], out_size = s.out[0] * s.out[1] * s.out[2];
+  const int64_t taps = s.kernel[0] * s.kernel[1] * s.kernel[2], group_in = ic / c->groups, group_out = oc / c->groups;
+  Activation act = c->act;
+  const int64_t out_count = physical_count(b.out(0), c->out);
+  Bound bound;
+  bound.note = "plain loops";
+  bound.flops = 2.0 * double(n * oc * out_size * group_in * taps);
+  bound.run = [=](Run& r) -> Status {
+    const float *x = r.in<float>(0), *w = r.in<float>(1), *bias = r.in_ids.size() > 2 ? r.in<float>(2) : nullptr;
+    const float* residual = s.residual ? r.in<float>(3) : nullptr;
+    float* y = r.out<float>(0);
+    if (out_count != n * oc * out_size && residual != y) std::memset(y, 0, size_t(out_count) * 4);
+    // The input position that tap k of output o reads along an axis; -1 when there is none.
+    auto source = [&](int d, int64_t o, int64_t k) {
+      int64_t i = s.transposed ? o + s.before[d] - k * s.dilation[d] : o * s.stride[d] - s.before[d] + k * s.dilation[d];
+      if (s.transposed) {
+        if (i < 0 || i % s.stride[d]) return int64_t(-1);
+        i /= s.stride[d];
+      }
+      return i >= 0 && i < s.in[d] ? i : int64_t(-1);
+    };
+    parallel(r.threads, n * oc, 1, [&](int64_t first, int64_t last) {
+      for (int64_t at = first; at < last; ++at) {
+        const int64_t image = at / oc, o = at % oc, g = o / group_out;
+        for (int64_t p = 0; p < out_size; ++p) {
+          const int64_t q[3] = {p / (s.out[1] * s.out[2]), p / s.out[2] % s.out[1], p % s.out[2]};
+          double sum = bias ? double(bias[o]) : 0.0;
+          for (int64_t t = 0; t < taps; ++t) {
+            const int64_t a = source(0, q[0], t / (s.kernel[1] * s.kernel[2])), e = source(1, q[1], t / s.kernel[2] % s.kernel[1]),
+                          f = source(2, q[2], t % s.kernel[2]);
+            if (a < 0 || e < 0 || f < 0) continue;
+            for (int64_t i = 0; i < group_in; ++i) {
+              const int64_t weight = s.transposed ? (g * group_in + i) * group_out + o % group_out : o * group_in + i;
+              sum += double(x[place_of(image, g * group_in + i, (a * s.in[1] + e) * s.in[2] + f, ic, in_size, c->in.block)]) *
+                     double(w[weight * taps + t]);
+            }
+          }
+          const int64_t to = place_of(image, o, p, oc, out_size, c->out.block);
+          y[to] = float(sum + (residual ? double(residual[to]) : 0.0));
+          if (act.act != Act::none) kernels().activate_row(y + to, 1, int(act.act), act.a, act.b);
+        }
+      }
+    });
+    return {};
+  };
+  return bound;
+}
+
 Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b, const std::shared_ptr<Pack>& pack) {
   auto spec = AI_VMM_TAKE(spec_of(*c, b));
   if (product(b.out(0)) == 0) return Bound{[](Run&) -> Status { return {}; }};
@@ -82,9 +140,7 @@ Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b,
     spec.act = Act::none;
     conv = AI_VMM_TAKE(onednn::Convolution::make(spec));
   }
-  if (!conv)
-    return Status(Code::unimplemented, "oneDNN has no kernel for a convolution of " + ai_vmm::to_string(b.in(0)) + " with weights " +
-                                           ai_vmm::to_string(b.in(1)) + " in " + std::to_string(spec.groups) + " groups.");
+  if (!conv) return bind_loops(c, spec, b);
   Shape w = b.in(1);
   auto packed_of = [c, conv, w, spec](const float* from, void* to) {
     if (spec.ic == w[1] * c->groups && !c->transposed && spec.oc == w[0]) return conv->pack(from, to);
