@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# check.sh [STEP …]: what `make check` adds to the tests. Steps: format layers symbols tidy address undefined thread.
+# check.sh [STEP …]: what `make check` adds to the tests. Steps: format layers symbols tidy memory thread.
 # A step that fails is named at the end; the others still run. CHECK_TIDY=all looks at every file with clang-tidy, otherwise
 # at those that differ from the merge base with main, or were changed in the last commit.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format layers symbols tidy address undefined thread)
+[ ${#steps[@]} -gt 0 ] || steps=(format layers symbols tidy memory thread)
 
 format() { scripts/format.sh --check; }
 layers() { /usr/bin/python3 scripts/check_layers.py; }
@@ -40,8 +40,7 @@ sanitized() {
   done
   return $status
 }
-address() { sanitized asan; }
-undefined() { UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 sanitized ubsan; }
+memory() { UBSAN_OPTIONS=print_stacktrace=1 sanitized asan; }
 # OpenMP's runtime is not built for the thread sanitizer, which would see races in its barriers: one compute thread, so that
 # what is watched are the threads that run deployments at once.
 thread() { OMP_NUM_THREADS=1 sanitized tsan; }

@@ -20,13 +20,13 @@ using Kind = Setting::Kind;
 constexpr Setting kSettings[] = {
     {"backend", Kind::text, "", "auto", "Backend that runs models; auto takes the fastest by measurement.", ""},
     {"threads", Kind::integer, "threads", "",
-     "Compute threads of a deployment. The profile is what affinity and the cgroup quota allow.", "", 1,
+     "Compute threads of a deployment. The profile is what affinity and the cgroup quota allow.", "", 1, 4096,
      [] { return std::to_string(available_threads()); }},
     {"precision", Kind::choice, "", "model",
      "Arithmetic of a model: as the model says, one kind, or auto: lower where the accuracy contract holds.",
      "model|f32|bf16|int8|auto"},
     {"memory_limit", Kind::bytes, "bytes", "",
-     "Tensors that one deployment may hold at once. The profile is 80 % of the machine or of the cgroup.", "", 1,
+     "Tensors that one deployment may hold at once. The profile is 80 % of the machine or of the cgroup.", "", 1, 0,
      [] { return std::to_string(MemoryBudget::default_limit()); }},
     {"copy_weights", Kind::boolean, "", "false",
      "Read weights into memory instead of mapping the file, so that a file cut short later harms nobody.", ""},
@@ -78,8 +78,8 @@ Result<std::string> normal(const Setting& setting, std::string_view text) {
     case Kind::integer: {
       int64_t n = 0;
       auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-      if (error != std::errc() || end != text.data() + text.size() || n < setting.least || n > 1'000'000'000)
-        return wrong("a whole number from " + std::to_string(setting.least) + " to 1000000000");
+      if (error != std::errc() || end != text.data() + text.size() || n < setting.least || n > setting.most)
+        return wrong("a whole number from " + std::to_string(setting.least) + " to " + std::to_string(setting.most));
       return std::to_string(n);
     }
     case Kind::bytes: {

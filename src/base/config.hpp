@@ -27,6 +27,7 @@ struct Setting {
   const char* doc;
   const char* choices;   // Kind::choice: "a|b|c"
   int64_t least = 0;     // Kind::integer and bytes
+  int64_t most = 1'000'000'000;  // Kind::integer
   std::string (*profile)() = nullptr;  // the value that suits this machine
 };
 

@@ -61,7 +61,7 @@ TEST(Config, UnknownKeysNameTheNearest) {
 }
 
 TEST(Config, ValuesAreChecked) {
-  for (auto [key, value] : {std::pair("AI_VMM_THREADS", "0"), {"AI_VMM_THREADS", "two"}, {"AI_VMM_PRECISION", "f3"},
+  for (auto [key, value] : {std::pair("AI_VMM_THREADS", "0"), {"AI_VMM_THREADS", "two"}, {"AI_VMM_THREADS", "5000"}, {"AI_VMM_PRECISION", "f3"},
                             {"AI_VMM_COPY_WEIGHTS", "maybe"}, {"AI_VMM_MEMORY_LIMIT", "-1"}, {"AI_VMM_MEMORY_LIMIT", "0"}})
     EXPECT_EQ(load({{key, value}}).status().code(), Code::invalid_argument) << key << " " << value;
   EXPECT_TRUE(load({{"AI_VMM_COPY_WEIGHTS", "on"}})->boolean("copy_weights"));
