@@ -101,6 +101,7 @@ Status cast_value(const Eval& e, Tensor& to, int64_t i, const Tensor& from, int6
 Status eval_cast_map(Eval& e) {
   if (!e.has(0) || !e.data(0).is_map()) return e.error("the input is not a map.");
   const MapData& map = e.data(0).map();
+  if (map.keys.dtype() == DType::string || map.keys.count() != map.values.count()) return e.error("the map must have integer keys, one for each value.");
   auto keys = ref::ints(map.keys);
   std::vector<size_t> order(keys.size());
   std::iota(order.begin(), order.end(), size_t(0));
@@ -142,7 +143,7 @@ Status eval_dict(Eval& e) {
   const MapData& map = e.data(0).map();
   auto numbers = e.node.ints("int64_vocabulary");
   auto words = e.node.strings("string_vocabulary");
-  if ((map.keys.dtype() == DType::string) == words.empty() && map.keys.count() > 0) return e.error("the vocabulary and the keys of the map differ in type.");
+  if ((map.keys.dtype() == DType::string) == words.empty()) return e.error("the vocabulary and the keys of the map differ in type.");
   Tensor* y = AI_VMM_TAKE(e.make(0, map.values.dtype(), {1, int64_t(std::max(numbers.size(), words.size()))}));
   fill_zero(*y);
   return words.empty() ? fill_from_map(e, *y, map, numbers) : fill_from_map(e, *y, map, words);

@@ -299,7 +299,7 @@ DType label_type(const Node& node) { return node.strings("classlabels_strings").
 Status infer_classifier(Infer& c) {
   Dim n = rows_dim(c);
   c.set(0, label_type(c.node), {n});
-  size_t labels = std::max(c.node.ints("classlabels_int64s").size(), c.node.strings("classlabels_strings").size());
+  size_t labels = labels_of(c.node, "classlabels_int64s", "classlabels_strings").size();
   c.set(1, DType::f32, {n, Dim(int64_t(labels))});
   return {};
 }

@@ -487,6 +487,7 @@ double Random::normal() {
 }
 
 Result<Tensor*> Eval::make(size_t k, DType dtype, Shape shape) {
+  if (bits(dtype) == 0 && dtype != DType::string) return error("element type number " + std::to_string(int(dtype)) + " is not known.");
   auto t = Tensor::make(dtype, std::move(shape));
   if (!t.ok()) return std::move(t).status();
   if (k >= out.size()) out.resize(k + 1);

@@ -57,6 +57,7 @@ void write_quantized(Tensor& y, int64_t i, double scaled, double zero_point, boo
 Result<std::vector<double>> per_line(const Eval& e, size_t k, int64_t lines, double fallback) {
   if (!e.has(k)) return std::vector<double>{fallback};
   int64_t n = e.in(k).count();
+  if (e.in(k).dtype() == DType::string || is_complex(e.in(k).dtype())) return e.error("input " + std::to_string(k) + " does not hold real numbers.");
   if (n != 1 && n != lines)
     return e.error("input " + std::to_string(k) + " of shape " + to_string(e.in(k).shape()) + " holds neither one number nor " +
                    std::to_string(lines) + ".");
