@@ -50,14 +50,20 @@ Result<int64_t> known_sizes_here(Graph& graph) {
 // ---------------------------------------------------------------- constant folding
 
 constexpr int64_t kGrowthLimit = 16 << 20;  // bytes that folding one node may add to the model
-constexpr double kFlopLimit = 1e8;  // work of one node; the reference does some 10^7 to 10^8 operations a second
+constexpr double kWorkLimit = 1e8;          // of one node; the reference does some 10^7 to 10^8 operations a second
+
+// What one round of the pass may still spend: a hostile model has any number of nodes that are each just small enough.
+struct Allowance {
+  int64_t bytes = 64 << 20;
+  double work = 1e9;
+};
 
 // Operators whose constant form says more than their result: a backend multiplies quantised weights as they are.
 bool keeps_meaning(const Node& node) {
   return node.op == "DequantizeLinear" || node.op == "QuantizeLinear" || node.op == "MatMulNBits";
 }
 
-bool worth_folding(const Graph& graph, const Node& node) {
+bool worth_folding(const Graph& graph, const Node& node, Allowance& allowance) {
   if (!node.def || !node.def->eval || (node.def->traits & (kRandom | kControlFlow | kHostOnly)) ||
       !node.bodies.empty() || keeps_meaning(node))
     return false;
@@ -75,20 +81,28 @@ bool worth_folding(const Graph& graph, const Node& node) {
     if (v == kAbsent) continue;
     auto shape = graph.value(v).type.shape();
     auto count = shape ? element_count(*shape) : std::nullopt;
-    if (count)
-      out += bytes_for(graph.value(v).type.dtype, *count);
-    else
+    if (!count) {
       known = false;
+    } else {
+      if (*count > INT64_MAX / 32) return false;
+      if (__builtin_add_overflow(out, bytes_for(graph.value(v).type.dtype, *count), &out)) return false;
+    }
   }
-  if (out > in + kGrowthLimit) return false;
-  return !known || cost_of(*node.def, {node, types[0], types[1]}).flops <= kFlopLimit;
+  double work = double(in) / 32 + double(out) / 32;  // bytes are moved some 32 times faster than numbers are computed
+  if (known) work += cost_of(*node.def, {node, types[0], types[1]}).flops;
+  if (out - in > std::min(kGrowthLimit, allowance.bytes) || work > std::min(kWorkLimit, allowance.work)) return false;
+  allowance.work -= work;
+  return true;
 }
 
-Result<int64_t> fold_here(Graph& graph) {
+Result<int64_t> fold_here(Graph& graph, Allowance& allowance) {
+  int64_t inside = 0;
+  for (Node& node : graph.nodes)
+    for (Body& body : node.bodies) inside += AI_VMM_TAKE(fold_here(*body.graph, allowance));
   Edit edit(graph);
   for (size_t n = 0; n < edit.size(); ++n) {
     Node& node = edit.visit(n);
-    if (!worth_folding(graph, node)) continue;
+    if (!worth_folding(graph, node, allowance)) continue;
     std::vector<Data> inputs;
     int64_t bytes = 0;
     for (ValueId v : node.inputs) {
@@ -111,12 +125,14 @@ Result<int64_t> fold_here(Graph& graph) {
       Value& v = graph.value(node.outputs[k]);
       // Storage made under the scope's budget stays charged to it, and to nothing else.
       v.constant = (*result)[k].tensor();
+      bytes -= v.constant.bytes();
       v.type = Type::tensor(v.constant.dtype(), to_dims(v.constant.shape()));
     }
+    allowance.bytes += std::min<int64_t>(bytes, 0);
     node.outputs.clear();
     edit.remove(n);
   }
-  return edit.finish();
+  return inside + edit.finish();
 }
 
 // ---------------------------------------------------------------- constant branches
@@ -189,7 +205,10 @@ Result<int64_t> branches_here(Graph& graph) {
 }  // namespace
 
 Result<int64_t> known_sizes(Graph& graph) { return over_bodies(graph, known_sizes_here); }
-Result<int64_t> fold_constants(Graph& graph) { return over_bodies(graph, fold_here); }
+Result<int64_t> fold_constants(Graph& graph) {
+  Allowance allowance;
+  return fold_here(graph, allowance);
+}
 Result<int64_t> constant_branches(Graph& graph) { return over_bodies(graph, branches_here); }
 
 }  // namespace ai_vmm

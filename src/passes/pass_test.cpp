@@ -419,6 +419,22 @@ TEST(Passes, HugeConstantsAreNotMade) {
   EXPECT_EQ(b.g.nodes[0].op, "Expand");
 }
 
+TEST(Passes, ManySmallConstantsDoNotAddUp) {
+  Builder b;
+  ValueId sum = b.input("x", {1});
+  for (int k = 0; k < 64; ++k) {  // 15 MiB each
+    ValueId big = b.node("ConstantOfShape", {b.ints({15 << 18})}, {{"value", Tensor::vector<float>({float(k)})}});
+    sum = b.node("Add", {sum, b.node("Gather", {big, b.ints({k})})});
+  }
+  b.output(sum);
+  ASSERT_TRUE(infer_types(b.g).ok());
+  std::vector<std::string> disabled = {"merge_duplicates", "dead_code"};
+  ASSERT_TRUE(run_passes(b.g, disabled).ok());
+  int64_t bytes = 0;
+  for (const Value& v : b.g.values) bytes += v.constant ? v.constant.bytes() : 0;
+  EXPECT_LT(bytes, int64_t{600} << 20);
+}
+
 TEST(Passes, EveryPassCanBeDisabled) {
   for (const Pass& pass : all_passes()) {
     Builder b;
