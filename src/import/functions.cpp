@@ -103,8 +103,8 @@ Status ModelReader::expand_calls(Graph& graph, std::vector<std::string>& stack) 
     for (Body& b : n.bodies) AI_VMM_TRY(expand_calls(*b.graph, stack));
   auto is_call = [](const Node& n) { return n.domain == kLocalFunctionDomain; };
   if (std::none_of(graph.nodes.begin(), graph.nodes.end(), is_call)) return {};
-  std::unordered_set<std::string> names;
-  for (const Value& v : graph.values) names.insert(v.name);
+  Names names;
+  for (const Value& v : graph.values) names.values.insert(v.name);
   std::vector<Node> nodes = std::move(graph.nodes);
   graph.nodes.clear();
   for (Node& n : nodes) {
@@ -116,7 +116,7 @@ Status ModelReader::expand_calls(Graph& graph, std::vector<std::string>& stack) 
   return {};
 }
 
-Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string>& stack, std::unordered_set<std::string>& names) {
+Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string>& stack, Names& names) {
   const Function& f = functions_.at(call.op);
   if (std::find(stack.begin(), stack.end(), call.op) != stack.end())
     return Status(Code::invalid_argument, "The function \"" + call.op + "\" of the model calls itself, which ONNX does not allow.");
@@ -136,7 +136,9 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
   expansion_left_ -= int64_t(body.nodes.size()) * kNodeBytes;
 
   // Values of the body → values of the graph.
-  std::string prefix = call.name.empty() ? std::string(f.name) + "/" : call.name + "/";
+  std::string prefix = call.name.empty() ? std::string(f.name) : call.name;
+  if (int k = ++names.prefixes[prefix]; k > 1) prefix += "_" + std::to_string(k);
+  prefix += "/";
   std::vector<ValueId> to(body.values.size(), kAbsent);
   std::vector<char> mapped(body.values.size(), 0);
   auto map = [&](ValueId inner, ValueId outer) {
@@ -157,13 +159,13 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
   for (size_t v = 0; v < body.values.size(); ++v) {
     if (mapped[v]) continue;
     std::string name = prefix + body.values[v].name;
-    for (int k = 1; !names.insert(name).second; ++k) name = prefix + body.values[v].name + "_" + std::to_string(k);
+    for (int k = 1; !names.values.insert(name).second; ++k) name = prefix + body.values[v].name + "_" + std::to_string(k);
     map(ValueId(v), ValueId(graph.values.size()));
     graph.values.push_back(std::move(body.values[v]));
     graph.values.back().name = std::move(name);
   }
   for (Node& n : body.nodes) {
-    if (!n.name.empty() || !call.name.empty()) n.name = prefix + (n.name.empty() ? n.op : n.name);
+    n.name = prefix + (n.name.empty() ? n.op : n.name);
     for (ValueId& v : n.inputs)
       if (v != kAbsent) v = to[size_t(v)];
     while (!n.inputs.empty() && n.inputs.back() == kAbsent) n.inputs.pop_back();

@@ -374,7 +374,6 @@ Result<Graph> ModelReader::read_graph(Bytes bytes, Scope* parent, std::vector<Va
   }
   // An initialiser of the name of an input is its default value (until IR version 4 every initialiser had to be listed as
   // an input). It is taken as a constant and is no input of the graph: overriding weights is not part of running a model.
-  std::set<std::string_view> defaulted;
   auto initialise = [&](Bytes b, bool dense) -> Status {
     NamedTensor t = AI_VMM_TAKE(dense ? read_tensor_proto(b, source_) : read_sparse_tensor_proto(b, source_));
     if (t.name.empty()) return invalid("An initialiser of the graph " + quoted(g.name) + " has no name.");
@@ -382,21 +381,7 @@ Result<Graph> ModelReader::read_graph(Bytes bytes, Scope* parent, std::vector<Va
     if (auto it = scope.names.find(t.name); it != scope.names.end() && !g.value(it->second).constant) {
       v = it->second;
     } else {
-      // The name must outlive the scope's map; the graph's own copy would move with the vector.
-      ProtoReader names(b);
-      std::string_view name;
-      if (dense) {
-        while (names.next())
-          if (names.field() == 8) name = names.text();
-      } else {
-        while (names.next()) {
-          if (names.field() != 1) continue;
-          ProtoReader values(names.bytes());
-          while (values.next())
-            if (values.field() == 8) name = values.text();
-        }
-      }
-      v = AI_VMM_TAKE(declare(scope, name, {}));
+      v = AI_VMM_TAKE(declare(scope, t.name, {}));
     }
     g.value(v).type = Type::tensor(t.tensor.dtype(), to_dims(t.tensor.shape()));
     g.value(v).constant = std::move(t.tensor);
@@ -476,7 +461,7 @@ Result<Graph> ModelReader::read(Bytes model) {
   expansion_left_ = (int64_t(4) << 20) + 16 * int64_t(model.size());
   for (Bytes b : functions) AI_VMM_TRY(read_function(b));
   for (auto& [key, function] : functions_)
-    if (function.opsets.empty()) function.opsets = opsets;
+    function.opsets.insert(opsets.begin(), opsets.end());  // what it does not say is as in the model
 
   Graph g = AI_VMM_TAKE(read_graph(graph_bytes, nullptr, nullptr));
   AI_VMM_TRY(sort_all(g));

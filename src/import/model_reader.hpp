@@ -73,7 +73,11 @@ class ModelReader {
   static std::string function_key(std::string_view domain, std::string_view name, std::string_view overload);
   Result<Graph> instantiate(const Function& function, const Node& call, const Graph& caller);
   Status expand_calls(Graph& graph, std::vector<std::string>& stack);
-  Status expand_call(Graph& graph, Node call, std::vector<std::string>& stack, std::unordered_set<std::string>& names);
+  struct Names {  // of a graph that calls are expanded in
+    std::unordered_set<std::string> values;
+    std::unordered_map<std::string, int> prefixes;  // → how often it was used
+  };
+  Status expand_call(Graph& graph, Node call, std::vector<std::string>& stack, Names& names);
 
   const ImportOptions& options_;
   TensorSource source_;

@@ -220,7 +220,7 @@ TEST(Import, SizesHaveNames) {
   ModelText m = relu({{.param = "batch"}, {}, {7}, {.param = "u3"}, {.param = "a b"}, {.param = "a_b"}, {.param = "x_1"}, {0}});
   Read r(m.message());
   ASSERT_TRUE(r.graph.ok()) << r.error();
-  EXPECT_EQ(r.graph->value(r.graph->inputs[0]).type.to_string(), "f32[batch,x_1,7,u3,a_b,a_b_,x_1_,0]");
+  EXPECT_EQ(r.graph->value(r.graph->inputs[0]).type.to_string(), "f32[batch,x_1,7,u3,a_b,a_b_2,x_1_2,0]");
   EXPECT_GE(r.graph->symbols, 4);  // what inference makes starts after u3
 }
 

@@ -17,7 +17,7 @@ constexpr size_t kCopyUnaligned = 4096;  // bytes; smaller tensors are aligned b
 struct Parts {
   Shape dims;
   int64_t dtype = 0;
-  std::string name;
+  std::string_view name;
   Bytes raw;
   bool has_raw = false, external = false, segment = false;
   std::vector<std::pair<std::string, std::string>> external_data;
@@ -28,8 +28,8 @@ struct Parts {
   int chunks = 0;
 };
 
-Status damaged(const std::string& name, const std::string& what) {
-  return Status(Code::data_loss, "The tensor \"" + name + "\" is damaged: " + what + ".");
+Status damaged(std::string_view name, const std::string& what) {
+  return Status(Code::data_loss, "The tensor \"" + std::string(name) + "\" is damaged: " + what + ".");
 }
 
 Result<Parts> parse(Bytes bytes) {
@@ -148,11 +148,11 @@ Result<Tensor> external(const Parts& t, DType dtype, int64_t need, TensorSource&
     return damaged(t.name, "its external data has " + std::to_string(length) + " bytes, its shape " + to_string(t.dims) + " needs " +
                                std::to_string(need));
   if (!source.external)
-    return Status(Code::invalid_argument, "The tensor \"" + t.name + "\" lies in the file \"" + location +
+    return Status(Code::invalid_argument, "The tensor \"" + std::string(t.name) + "\" lies in the file \"" + location +
                                               "\", but the model was given as bytes, without a folder; give its path instead.");
   Bytes file;
   auto opened = source.external(location, file);
-  if (!opened.ok()) return std::move(opened).status().during("the reading of tensor \"" + t.name + "\"");
+  if (!opened.ok()) return std::move(opened).status().during("the reading of tensor \"" + std::string(t.name) + "\"");
   if (offset > file.size() || length > file.size() - offset)
     return damaged(t.name, "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) + " are beyond the end of \"" +
                                location + "\", which has " + std::to_string(file.size()));
@@ -194,10 +194,10 @@ Result<NamedTensor> read_tensor_proto(Bytes bytes, TensorSource& source) {
   Parts t = AI_VMM_TAKE(parse(bytes));
   if (t.dtype <= 0 || t.dtype >= kDTypeCount)
     return Status(t.dtype == 27 || t.dtype == 28 ? Code::unimplemented : Code::data_loss,
-                  "The tensor \"" + t.name + "\" has element type " + std::to_string(t.dtype) + ", which this build does not know.");
+                  "The tensor \"" + std::string(t.name) + "\" has element type " + std::to_string(t.dtype) + ", which this build does not know.");
   auto dtype = DType(t.dtype);
   if (t.dims.size() > kMaxRank)
-    return Status(Code::invalid_argument, "The tensor \"" + t.name + "\" has more than " + std::to_string(kMaxRank) + " dimensions.");
+    return Status(Code::invalid_argument, "The tensor \"" + std::string(t.name) + "\" has more than " + std::to_string(kMaxRank) + " dimensions.");
   auto count = element_count(t.dims);
   if (!count || *count > (int64_t(1) << 56))
     return damaged(t.name, "its shape " + to_string(t.dims) + " is negative or larger than any memory");
@@ -234,7 +234,7 @@ Result<NamedTensor> read_sparse_tensor_proto(Bytes bytes, TensorSource& source) 
   }
   AI_VMM_TRY(r.status("SparseTensorProto"));
   NamedTensor values = AI_VMM_TAKE(read_tensor_proto(values_bytes, source));
-  const std::string& name = values.name;
+  std::string_view name = values.name;
   auto count = element_count(dims);
   if (dims.size() > kMaxRank || !count) return damaged(name, "its shape " + to_string(dims) + " is absurd");
   int64_t entries = values.tensor.count();
@@ -242,7 +242,7 @@ Result<NamedTensor> read_sparse_tensor_proto(Bytes bytes, TensorSource& source) 
   if (values.tensor.rank() != 1 || bits(dtype) < 8) return damaged(name, "the values of a sparse tensor must be a list of numbers");
   int64_t size = bits(dtype) / 8;
   if (*count > source.sparse_allowance / size)
-    return Status(Code::resource_exhausted, "The sparse tensor \"" + name + "\" of shape " + to_string(dims) +
+    return Status(Code::resource_exhausted, "The sparse tensor \"" + std::string(name) + "\" of shape " + to_string(dims) +
                                                 " would take more memory when dense than a model may use for such tensors.");
   source.sparse_allowance -= *count * size;
   Tensor indices = Tensor::vector<int64_t>({});

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "import/proto.hpp"
 
@@ -21,7 +22,7 @@ struct TensorSource {
 };
 
 struct NamedTensor {
-  std::string name;
+  std::string_view name;  // in the message
   Tensor tensor;
 };
 

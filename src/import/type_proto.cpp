@@ -8,7 +8,9 @@ namespace ai_vmm {
 
 Dim Symbols::take(std::string name) {
   Dim d = Dim::symbol(name);
-  while (!taken_.insert(d.to_string()).second) d = Dim::symbol(name += '_');
+  if (auto [it, fresh] = taken_.emplace(d.to_string(), 2); !fresh) do {
+      d = Dim::symbol(it->first + "_" + std::to_string(it->second++));
+    } while (!taken_.emplace(d.to_string(), 2).second);
   std::string text = d.to_string();
   int64_t n = 0;
   if (auto [end, error] = std::from_chars(text.data() + 1, text.data() + text.size(), n);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
 
@@ -23,7 +22,7 @@ class Symbols {
  private:
   Dim take(std::string name);
   std::map<std::string, Dim, std::less<>> by_param_;
-  std::set<std::string> taken_;
+  std::map<std::string, int> taken_;  // name → the number that its next namesake gets
   int64_t first_free_ = 0;
 };
 
