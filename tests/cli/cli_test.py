@@ -136,6 +136,14 @@ class Cli(unittest.TestCase):
         self.assertGreater(j["peak_rss_bytes"], 1 << 20)
         self.assertTrue(any(c["chosen"] and c["reason"] for c in j["candidates"]))
 
+    def test_options_override_settings(self):
+        j = self.run_json(self.add, "--random", 1, "--backend", "reference", "--threads", 1, "--precision", "f32",
+                          "--warmup", 2, "--memory-limit", "64M", "--strict", "--deterministic", AI_VMM_BACKEND="cpu")
+        self.assertEqual((j["backend"], j["threads"], j["warmup"], j["repeat"]), ("reference", 1, 2, 1))
+        j = self.run_json(self.add, "--random", 1, "--backend", "auto", AI_VMM_BACKEND="reference")
+        self.assertEqual(j["backend"], "cpu")
+        self.assertEqual(self.run_json(self.add, "--random", 1, AI_VMM_BACKEND="reference")["backend"], "reference")
+
     def test_unspecified_sizes_are_1_and_said(self):
         done = self.aivmm("run", self.add, "--random", 1, "--json")
         self.assertIn("N = 1", done.stderr)
