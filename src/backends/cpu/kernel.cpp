@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 
@@ -51,16 +52,30 @@ std::shared_ptr<void> aligned_buffer(int64_t bytes) {
   return std::shared_ptr<void>(p, [](void* q) { std::free(q); });
 }
 
+namespace {
+
+// Read-only mappings of files in this process: their pages may be dropped and come back when read.
+bool in_mapped_file(uintptr_t begin, uintptr_t end) {
+  std::FILE* f = std::fopen("/proc/self/maps", "r");
+  if (!f) return false;
+  char line[4352], perms[8];
+  bool found = false;
+  while (!found && std::fgets(line, sizeof line, f)) {
+    unsigned long first, last, offset, inode;
+    if (std::sscanf(line, "%lx-%lx %7s %lx %*s %lu", &first, &last, perms, &offset, &inode) != 5) continue;
+    found = begin >= first && end <= last && inode != 0 && perms[1] == '-';
+  }
+  std::fclose(f);
+  return found;
+}
+
+}  // namespace
+
 void forget(const Tensor& constant) {
-#ifdef MADV_PAGEOUT
-  // Clean pages of a mapped file are given back and come back when read; memory of our own without swap stays.
   constexpr uintptr_t kPage = 4096;
   uintptr_t begin = (reinterpret_cast<uintptr_t>(constant.data()) + kPage - 1) / kPage * kPage;
   uintptr_t end = (reinterpret_cast<uintptr_t>(constant.data()) + uintptr_t(constant.bytes())) / kPage * kPage;
-  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_PAGEOUT);
-#else
-  (void)constant;
-#endif
+  if (end > begin + (64 << 10) && in_mapped_file(begin, end)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 namespace {
