@@ -1,5 +1,5 @@
 // Matrix product on packed panels. B lies in panels of kNr columns, cut into blocks of kKc rows, so that a panel block
-// stays in the first-level cache while tiles of A pass over it; A is packed block by block in tiles of kMr rows.
+// and the tiles of A that pass over it stay in the second-level cache; A is packed block by block in tiles of kMr rows.
 #include "backends/cpu/kernels/kernels.hpp"
 #include "backends/cpu/kernels/simd.hpp"
 
@@ -13,8 +13,8 @@ constexpr int kMr = 14;
 #else
 constexpr int kMr = 6;
 #endif
-constexpr int64_t kKc = 256;
-constexpr int64_t kMc = kMr * (AI_VMM_LANES == 16 ? 14 : 24);
+constexpr int64_t kKc = 1024;
+constexpr int64_t kMc = kMr * (AI_VMM_LANES == 16 ? 10 : 16);
 
 inline int64_t low(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -165,6 +165,12 @@ void gemm_run(const Gemm* gp, int64_t r0, int64_t r1, int64_t p0, int64_t p1, fl
     Out o{&g, k0 == 0, k0 + kc >= g.k};
     for (int64_t m0 = r0; m0 < r1; m0 += kMc) {
       int64_t mc = low(kMc, r1 - m0);
+      if (p1 - p0 <= 4 && g.a_col == 1) {  // A is read too seldom for packing to pay
+        for (int64_t i = 0; i < mc; i += kMr)
+          for (int64_t p = p0; p < p1; ++p)
+            kTiles[low(kMr, mc - i)](kc, g.a + (m0 + i) * g.a_row + k0, g.a_row, 1, g.b + k0 * padded + p * kc * kNr, 0, m0 + i, p * kNr, o);
+        continue;
+      }
       for (int64_t i = 0; i < mc; i += kMr) {
         int64_t rows = low(kMr, mc - i);
         float* to = scratch + i * kc;
