@@ -219,8 +219,10 @@ void activate_row(float* x, int64_t n, int act, float a, float b) {
   switch (act) {
 #define CASE(k) \
   case k: return vectors1(x, x, n, [=](vf v) { return activate(k, v, a, b); });
+    // clang-format off
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
 #undef CASE
+    // clang-format on
     default: return;
   }
 }
