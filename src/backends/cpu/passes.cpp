@@ -14,6 +14,7 @@ bool is_reshape(const Node& n) {
 }
 
 Status run_passes(Lowering& l) {
+  AI_VMM_TRY(expand_batch_norm(l));
   AI_VMM_TRY(fuse_convolutions(l));
   AI_VMM_TRY(fuse_products(l));
   AI_VMM_TRY(fuse_elementwise(l));

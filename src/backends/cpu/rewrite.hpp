@@ -46,6 +46,7 @@ std::optional<float> scalar_constant(const Graph& g, ValueId v);
 // Reshape and its like: the same elements in the same order.
 bool is_reshape(const Node& n);
 
+Status expand_batch_norm(Lowering& l);
 Status fuse_convolutions(Lowering& l);
 Status fuse_products(Lowering& l);
 Status fuse_elementwise(Lowering& l);

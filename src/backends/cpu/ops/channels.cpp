@@ -1,4 +1,4 @@
-// Normalisations over channels: LRN, InstanceNormalization, GroupNormalization; f32, row-major.
+// Normalisations over channels: LRN, BatchNormalization, InstanceNormalization, GroupNormalization; f32, row-major.
 #include <cmath>
 
 #include "backends/cpu/kernel.hpp"
@@ -95,6 +95,31 @@ Made group_norm(const Make& m, bool instance) {
 }
 
 }  // namespace
+
+Made make_batch_norm(const Make& m) {
+  for (size_t k = 0; k < 5; ++k)
+    if (m.dtype(k) != DType::f32) return "only f32";
+  if (m.node.i("training_mode", 0) != 0) return "training";
+  float epsilon = m.node.f("epsilon", 1e-5f);
+  return BindFn([=](const Bind& b) -> Result<Bound> {
+    const Shape& in = b.in(0);
+    if (in.size() < 2) return invalid("The input of a normalisation over channels has shape " + ai_vmm::to_string(in) + ".");
+    const int64_t channels = in[1], pixels = product(in, 2, in.size());
+    for (size_t k = 1; k < 5; ++k)
+      if (product(b.in(k)) != channels) return invalid("The parameters of BatchNormalization need " + std::to_string(channels) + " elements.");
+    return Bound{[=, batch = in[0]](Run& r) -> Status {
+                   parallel(r.threads, batch * channels, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, pixels)), [&](int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) {
+                       const int64_t c = i % channels;
+                       const float s = r.in<float>(1)[c] / std::sqrt(r.in<float>(4)[c] + epsilon);
+                       kernels().affine(r.in<float>(0) + i * pixels, s, r.in<float>(2)[c] - r.in<float>(3)[c] * s, r.out<float>(0) + i * pixels, pixels);
+                     }
+                   });
+                   return {};
+                 },
+                 0, "", 2.0 * double(product(in))};
+  });
+}
 
 Made make_instance_norm(const Make& m) { return group_norm(m, true); }
 Made make_group_norm(const Make& m) { return group_norm(m, false); }
