@@ -46,6 +46,8 @@ bool profile_wanted() {
   return wanted;
 }
 
+double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 }  // namespace
 
 struct Context::Impl {
@@ -478,7 +480,7 @@ struct Context::Impl {
     for (size_t g = 0; g < p.segments.size(); ++g) {
       const Segment& seg = p.segments[g];
       if (seg.dynamic) {
-        double start = profile ? omp_get_wtime() : 0;
+        double start = profile ? seconds_now() : 0;
         if (Status s = run_dynamic(size_t(seg.first), outputs, options, threads); !s.ok()) {
           bound = false;
           return std::move(s).during(p.steps[size_t(seg.first)].label);
@@ -493,7 +495,7 @@ struct Context::Impl {
       for (int s = seg.first; s < seg.last; ++s) {
         const Step& step = p.steps[size_t(s)];
         Run r{memory.data(), step.in, step.out, arena + state.offsets[state.values.size() + size_t(s - seg.first)], threads, options.seed};
-        double start = profile ? omp_get_wtime() : 0;
+        double start = profile ? seconds_now() : 0;
         if (Status st = steps[size_t(s)].bound.run(r); !st.ok()) return std::move(st).during(step.label);
         if (profile) note_time(size_t(s), start);
         if (options.cancel && *options.cancel) return Status(Code::cancelled, "The run was cancelled by the caller.");
@@ -513,7 +515,7 @@ struct Context::Impl {
   // ---- profile
 
   void note_time(size_t i, double start) {
-    double t = omp_get_wtime() - start;
+    double t = seconds_now() - start;
     if (steps[i].runs++ == 0 || t < steps[i].seconds) steps[i].seconds = t;
   }
   void print_profile() const {

@@ -99,7 +99,12 @@ inline vf sqrt(vf x) {
   return y;
 }
 inline vf sign(vf x) { return x > 0.0f ? splat(1.0f) : x < 0.0f ? splat(-1.0f) : x; }
-inline vf softplus(vf x) { return clamp_low(x, splat(0.0f)) + log(1.0f + exp_fast(-abs(x))); }
+// log(1 + e) for 0 <= e <= 1, exact to the last bits where e is small: the rounding of 1 + e is divided out.
+inline vf log_one_plus(vf e) {
+  vf u = 1.0f + e;
+  return u == 1.0f ? e : log(u) * (e / (u - 1.0f));
+}
+inline vf softplus(vf x) { return clamp_low(x, splat(0.0f)) + log_one_plus(exp_fast(-abs(x))); }
 inline float power(float x, float y) { return __builtin_powf(x, y); }
 
 #define F1(op, expr) \

@@ -69,6 +69,7 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
         else if (g.residual) x += load(g.residual + (row + i) * g.residual_row + column + v * kLanes);
         if (o.last) {
           if (g.bias) x += load(g.bias + column + v * kLanes);
+          if (g.row_bias) x += g.row_bias[row + i];
           if (g.act == int(Act::relu)) x = clamp_low(x, splat(0.0f));
         }
         store(at, x);
@@ -82,6 +83,7 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
         else if (g.residual) x += load_part(g.residual + (row + i) * g.residual_row + column + v * kLanes, n);
         if (o.last) {
           if (g.bias) x += load_part(g.bias + column + v * kLanes, n);
+          if (g.row_bias) x += g.row_bias[row + i];
           if (g.act == int(Act::relu)) x = clamp_low(x, splat(0.0f));
         }
         store_part(at, x, n);
@@ -142,6 +144,8 @@ void gemm_pack(int64_t k, int64_t n, const float* b, int64_t row, int64_t col, f
       } else if (col == 1) {
         for (int64_t i = 0; i < kc; ++i)
           for (int64_t j = 0; j < kNr; ++j) to[i * kNr + j] = j < w ? from[i * row + j] : 0.0f;
+      } else if (row == 1 && w == kNr) {
+        transpose(from, kNr, kc, col, to, kNr);
       } else {
         for (int64_t j = 0; j < kNr; ++j)
           for (int64_t i = 0; i < kc; ++i) to[i * kNr + j] = j < w ? from[i * row + j * col] : 0.0f;

@@ -42,6 +42,7 @@ struct Gemm {
   int64_t residual_row;
   int act;
   float act_a, act_b;
+  const float* row_bias = nullptr;  // m, or null
 };
 
 // ---- pooling: depth, height, width; axes that a picture lacks have size 1

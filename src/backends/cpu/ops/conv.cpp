@@ -1,6 +1,9 @@
 // Convolutions, on oneDNN.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "backends/cpu/act.hpp"
 #include "backends/cpu/onednn.hpp"
@@ -129,11 +132,91 @@ Bound bind_loops(const std::shared_ptr<const ConvNode>& c, const onednn::ConvSpe
   return bound;
 }
 
+// ---- groups of 1×1 over rows: a product for each group, weights · picture
+
+bool bind_pointwise_groups(const ConvNode& c, const onednn::ConvSpec& s, const Bind& b, Bound& bound) {
+  bool fits = s.groups > 1 && !s.transposed && !s.block_in && !s.block_out;
+  for (int d = 0; d < 3; ++d) fits &= s.kernel[d] == 1 && s.stride[d] == 1 && s.before[d] == 0 && s.after[d] == 0;
+  if (!fits) return false;
+  int64_t hw = s.in[0] * s.in[1] * s.in[2], m = s.oc / s.groups, k = s.ic / s.groups, jobs = s.n * s.groups;
+  GemmShape shape;
+  kernels().gemm_shape(&shape);
+  int64_t panels = (hw + shape.nr - 1) / shape.nr, packed = kernels().gemm_packed_size(k, hw), work = (kernels().gemm_scratch() + packed + 15) / 16 * 16;
+  double flops = 2.0 * double(jobs * m * k) * double(hw);
+  int threads = int(std::clamp<double>(flops / 4e5, 1, b.threads));
+  Activation act = c.act;
+  bool bias = c.has_bias, residual = c.has_residual;
+  int64_t groups = s.groups;
+  bound = Bound{[=](Run& r) -> Status {
+    parallel(std::min(threads, r.threads), jobs, 1, [&](int64_t first, int64_t last) {
+      float* own = reinterpret_cast<float*>(r.scratch) + omp_get_thread_num() * work;
+      float* panel = own + kernels().gemm_scratch();
+      for (int64_t i = first; i < last; ++i) {
+        int64_t g = i % groups;
+        kernels().gemm_pack(k, hw, r.in<float>(0) + i * k * hw, hw, 1, panel, 0, panels);
+        Gemm p{m, hw, k, r.in<float>(1) + g * m * k, k, 1, panel, r.out<float>(0) + i * m * hw, hw, 1.0f, nullptr,
+               residual ? r.in<float>(3) + i * m * hw : nullptr, hw, int(act.act), act.a, act.b, bias ? r.in<float>(2) + g * m : nullptr};
+        kernels().gemm_run(&p, 0, m, 0, panels, own);
+      }
+    });
+    return {};
+  }, work * 4 * threads, "group products", flops};
+  return true;
+}
+
+// ---- Winograd or direct, by measurement
+
+// The least of a few runs on zeros.
+double time_of(const onednn::Convolution& conv, const onednn::ConvSpec& s) {
+  auto count = [](int64_t n, int64_t c, const int64_t* d) { return n * c * d[0] * d[1] * d[2]; };
+  auto zeros = [](int64_t bytes) {
+    auto buffer = aligned_buffer(bytes);
+    std::memset(buffer.get(), 0, size_t(bytes));
+    return buffer;
+  };
+  auto in = zeros(count(s.n, s.ic, s.in) * 4), out = zeros(count(s.n, s.oc, s.out) * 4), w = zeros(conv.weight_bytes()), b = zeros(s.oc * 4),
+       scratch = zeros(conv.scratch_bytes());
+  auto call = conv.call();
+  double least = 1e9;
+  for (int i = 0; i < 4; ++i) {
+    auto start = std::chrono::steady_clock::now();
+    if (!call->run(static_cast<float*>(in.get()), w.get(), static_cast<float*>(b.get()), static_cast<float*>(out.get()), scratch.get()).ok()) return 1e9;
+    double t = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (i > 0) least = std::min(least, t);
+  }
+  return least;
+}
+
+// The direct convolution, or Winograd's where it measured faster by a tenth; asked once a process for equal layers.
+Result<std::shared_ptr<const onednn::Convolution>> choose(onednn::ConvSpec s, bool deterministic, int threads) {
+  auto direct = AI_VMM_TAKE(onednn::Convolution::make(s));
+  bool candidate = direct && !deterministic && !s.transposed && s.spatial == 2 && s.groups == 1 && s.block_in == 16 && s.block_out == 16 && s.ic >= 32 && s.oc >= 32;
+  for (int d = 0; d < 2; ++d) candidate &= s.kernel[d] == 3 && s.stride[d] == 1 && s.dilation[d] == 1 && s.out[d] >= 7;
+  if (!candidate) return direct;
+  std::string key;
+  for (int64_t x : {s.n, s.ic, s.oc, s.in[0], s.in[1], s.out[0], s.out[1], int64_t(s.act), int64_t(s.residual), int64_t(s.bias), int64_t(threads)})
+    key += std::to_string(x) + ",";
+  static std::mutex mutex;
+  static std::map<std::string, bool> winners;
+  std::lock_guard lock(mutex);
+  s.winograd = true;
+  auto known = winners.find(key);
+  if (known != winners.end() && !known->second) return direct;
+  auto winograd = AI_VMM_TAKE(onednn::Convolution::make(s));
+  if (!winograd) {
+    winners[key] = false;
+    return direct;
+  }
+  if (known == winners.end()) known = winners.emplace(key, time_of(*winograd, s) < 0.9 * time_of(*direct, s)).first;
+  return known->second ? winograd : direct;
+}
+
 Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b, const std::shared_ptr<Pack>& pack) {
   auto spec = AI_VMM_TAKE(spec_of(*c, b));
   if (product(b.out(0)) == 0) return Bound{[](Run&) -> Status { return {}; }};
   if (product(b.in(0)) == 0) return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
-  auto conv = AI_VMM_TAKE(onednn::Convolution::make(spec));
+  if (Bound b1; bind_pointwise_groups(*c, spec, b, b1)) return b1;
+  auto conv = AI_VMM_TAKE(choose(spec, c->deterministic, b.threads));
   Activation after;
   if (!conv) {  // without activation in the kernel
     after = c->act;
