@@ -110,29 +110,6 @@ Made make_skip_norm(const Make& m) {
   return norm(m, p);
 }
 
-// With constant parameters a pass has made a product and a sum of it; this serves the others.
-Made make_batch_norm(const Make& m) {
-  for (size_t k = 0; k < 5; ++k)
-    if (m.dtype(k) != DType::f32) return "only float32";
-  if (m.node.i("training_mode", 0) || m.has_out(1)) return "training";
-  if (m.rank(0) < 2) return "fewer than two axes";
-  float eps = m.node.f("epsilon", 1e-5f);
-  return Made(BindFn([=](const Bind& s) -> Result<Bound> {
-           const Shape& x = s.in(0);
-           int64_t channels = x[1], inner = product(x, 2, x.size()), planes = x[0] * channels;
-           return Bound{[=](Run& r) -> Status {
-             parallel(r.threads, planes, std::max<int64_t>(1, kGrain / std::max<int64_t>(inner, 1)), [&](int64_t first, int64_t last) {
-               for (int64_t i = first; i < last; ++i) {
-                 size_t c = size_t(i % channels);
-                 float a = r.in<float>(1)[c] / std::sqrt(r.in<float>(4)[c] + eps);
-                 kernels().affine(r.in<float>(0) + i * inner, a, r.in<float>(2)[c] - r.in<float>(3)[c] * a, r.out<float>(0) + i * inner, inner);
-               }
-             });
-             return {};
-           }, 0, "", 2.0 * double(planes * inner)};
-         })).overwrites(1);
-}
-
 // ---------------------------------------------------------------- reductions
 
 namespace {
