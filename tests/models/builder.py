@@ -195,7 +195,7 @@ def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], last_std: fl
 
     def channels(x):
         axes = tuple(a for a in range(x.ndim) if a != 1)
-        if x.size < 64 * x.shape[1]:  # too few elements say nothing of a channel
+        if x.size < 16 * x.shape[1]:  # too few elements say nothing of a channel
             return np.zeros(x.shape[1]), np.full(x.shape[1], x.std() / 0.3)
         return x.mean(axes), np.maximum(x.std(axes), 1e-3 * x.std() + 1e-12)
 
