@@ -280,7 +280,8 @@ Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b,
 
 Made conv(const Make& m, bool transposed) {
   if (m.dtype(0) != DType::f32) return "only float32 has convolution kernels";
-  if (m.rank(0) < 3 || m.rank(0) > 5) return "convolutions of one to three spatial axes only";
+  int64_t rank = m.rank(0) < 0 ? m.rank(1) : m.rank(0);  // the weights' rank is the input's, which a branch may leave unknown
+  if (rank < 3 || rank > 5) return "convolutions of one to three spatial axes only";
   auto act = activation_of(m.node);
   if (!act) return "an unknown activation";
   auto c = std::make_shared<ConvNode>();
