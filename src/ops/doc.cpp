@@ -58,12 +58,11 @@ std::string ops_markdown() {
       "those of the newest version of their domain: older models are converted when they are read. Types are f32, f64, f16, bf16,\n"
       "the f8 and f4 kinds, (i/u)2 to 64, bool, c64, c128 and string; *int*, *float*, *numeric* and *tensor* stand for groups of\n"
       "them, *any* for every value.\n\n";
-  for (const auto& [domain, ops] : domains) out += "- [" + domain + "](#" + [&] {
-      std::string anchor;
-      for (char c : domain)
-        if (c != '.') anchor += c;
-      return anchor;
-    }() + "): " + std::to_string(ops.size()) + " operators\n";
+  for (const auto& [domain, ops] : domains) {
+    std::string anchor = domain;
+    std::erase(anchor, '.');
+    out += "- [" + domain + "](#" + anchor + "): " + std::to_string(ops.size()) + " operators\n";
+  }
   for (const auto& [domain, ops] : domains) {
     out += "\n## " + domain + "\n";
     for (const OpDef* op : ops) {
