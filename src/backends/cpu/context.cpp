@@ -15,9 +15,23 @@
 #include "kit/offsets.hpp"
 #include "ops/op.hpp"
 
+// LLVM's OpenMP library has it, others do not.
+extern "C" void kmp_set_blocktime(int milliseconds) __attribute__((weak));
+
 namespace ai_vmm::cpu {
 
 namespace {
+
+// How long a thread of the pool spins for more work before it sleeps: long enough to span the steps of one run, short
+// enough to leave the processor to others between runs.
+constexpr int kSpinMilliseconds = 2;
+
+void bound_spinning() {
+  thread_local bool done = false;
+  if (done) return;
+  done = true;
+  if (kmp_set_blocktime) kmp_set_blocktime(kSpinMilliseconds);
+}
 
 constexpr int64_t kUnknown = INT64_MIN;
 
@@ -457,6 +471,7 @@ struct Context::Impl {
       return invalid("The region takes " + std::to_string(p.inputs.size()) + " inputs and makes " + std::to_string(p.outputs.size()) +
                      " outputs; the call has " + std::to_string(inputs.size()) + " and " + std::to_string(outputs.size()) + ".");
     int threads = options.threads > 0 ? options.threads : p.options.threads > 0 ? p.options.threads : omp_get_num_procs();
+    bound_spinning();
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
     bool same = bound && threads == bound_threads;
     for (size_t k = 0; same && k < inputs.size(); ++k) same = inputs[k].shape() == last_inputs[k];
