@@ -103,6 +103,27 @@ struct Context::Impl {
         for (size_t g = 0; g < p.segments.size(); ++g)
           if (s.first >= p.segments[g].first && s.first < p.segments[g].last) segments[g].values.push_back(int(i));
     }
+    bind_ahead();
+  }
+
+  // Where all sizes are fixed, kernels are chosen and weights packed now rather than in the first run.
+  void bind_ahead() {
+    std::vector<Tensor> inputs;
+    for (const InputSpec& in : p.inputs) {
+      Shape shape;
+      for (int d : p.slots[size_t(in.value)].dims) shape.push_back(p.exprs[size_t(d)].constant().value_or(-1));
+      if (!p.slots[size_t(in.value)].ranked || std::count(shape.begin(), shape.end(), -1)) return;
+      inputs.push_back(Tensor::view(p.slots[size_t(in.value)].dtype, shape, nullptr));
+    }
+    int threads = p.options.threads > 0 ? p.options.threads : omp_get_num_procs();
+    omp_set_num_threads(threads);
+    if (!bind_inputs(inputs).ok()) return;
+    // A failure here is found again, and reported, by the run.
+    for (size_t g = 0; g < p.segments.size() && !p.segments[g].dynamic; ++g)
+      if (!bind_segment(g, threads).ok()) return;
+    bound_threads = threads;
+    for (const Tensor& t : inputs) last_inputs.push_back(t.shape());
+    bound = true;
   }
 
   ~Impl() {

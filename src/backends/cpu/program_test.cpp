@@ -1,3 +1,8 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <thread>
+
 #include "backends/cpu/testing.hpp"
 
 namespace ai_vmm::cpu::testing {
@@ -49,6 +54,74 @@ TEST(Program, MismatchedInputsAreErrors) {
   EXPECT_FALSE(run({2, 4}, {3, 4}).ok());
   EXPECT_FALSE(run({2, 5}, {2, 5}).ok());
   EXPECT_TRUE(run({5, 4}, {5, 4}).ok());
+}
+
+Net two_layers() {
+  Net n;
+  ValueId x = n.input(DType::f32, {Dim::symbol("n"), 256});
+  ValueId h = n.op("Relu", {n.op("MatMul", {x, n.constant(random_tensor({256, 512}, 1))})[0]})[0];
+  n.g.outputs = {n.op("Exp", {n.op("MatMul", {h, n.constant(random_tensor({512, 300}, 2, -0.02f, 0.02f))})[0]})[0]};
+  EXPECT_TRUE(infer_types(n.g).ok());
+  return n;
+}
+
+TEST(Program, ContextsRunAtTheSameTime) {
+  Net n = two_layers();
+  auto program = *Program::compile(n.g.clone(), {});
+  std::vector<Tensor> inputs, expected;
+  for (int t = 0; t < 4; ++t) {
+    inputs.push_back(random_tensor({30 + t, 256}, uint32_t(t)));
+    expected.push_back(run_reference(n.g, {inputs.back()})[0]);
+  }
+  std::vector<std::thread> threads;
+  std::vector<int> same(4, 0);
+  for (size_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      Context context(program);
+      Tensor first;
+      for (int k = 0; k < 20; ++k) {
+        auto got = context.run(std::span(&inputs[t], 1));
+        if (!got.ok()) return;
+        if (k == 0) {
+          first = (*got)[0];
+          expect_close(first, expected[t]);
+        }
+        same[t] += identical(first, (*got)[0]);
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(same, std::vector<int>(4, 20)) << "runs of equal inputs must agree to the bit";
+}
+
+TEST(Program, RunsInAForkedChild) {
+  Net n = two_layers();
+  auto program = *Program::compile(n.g.clone(), {});
+  Tensor in = random_tensor({64, 256}, 1);
+  Context context(program);
+  Tensor before = (*context.run(std::span(&in, 1)))[0];
+  pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // a pool that hangs after fork ends the child, not the test
+    auto got = context.run(std::span(&in, 1));
+    _exit(got.ok() && identical((*got)[0], before) ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST(Program, RunsInsideAnotherParallelRegion) {
+  Net n = two_layers();
+  auto program = *Program::compile(n.g.clone(), {});
+  Tensor in = random_tensor({64, 256}, 1);
+  Tensor expected = run_reference(n.g, {in})[0];
+#pragma omp parallel num_threads(3)
+  {
+    Context context(program);
+    auto got = context.run(std::span(&in, 1));
+    if (got.ok()) expect_close((*got)[0], expected);
+    else ADD_FAILURE() << got.status().message();
+  }
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Convolutions, on oneDNN.
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -149,7 +150,7 @@ bool bind_pointwise_groups(const ConvNode& c, const onednn::ConvSpec& s, const B
   int64_t groups = s.groups;
   bound = Bound{[=](Run& r) -> Status {
     parallel(std::min(threads, r.threads), jobs, 1, [&](int64_t first, int64_t last) {
-      float* own = reinterpret_cast<float*>(r.scratch) + omp_get_thread_num() * work;
+      float* own = reinterpret_cast<float*>(r.scratch) + worker_index * work;
       float* panel = own + kernels().gemm_scratch();
       for (int64_t i = first; i < last; ++i) {
         int64_t g = i % groups;
@@ -193,8 +194,10 @@ Result<std::shared_ptr<const onednn::Convolution>> choose(onednn::ConvSpec s, bo
   bool candidate = direct && !deterministic && !s.transposed && s.spatial == 2 && s.groups == 1 && s.block_in == 16 && s.block_out == 16 && s.ic >= 32 && s.oc >= 32;
   for (int d = 0; d < 2; ++d) candidate &= s.kernel[d] == 3 && s.stride[d] == 1 && s.dilation[d] == 1 && s.out[d] >= 7;
   if (!candidate) return direct;
+  // Pictures of nearly the same size are one question, so that growing inputs do not ask again and again.
+  int64_t size = std::bit_width(uint64_t(s.out[0] * s.out[1]));
   std::string key;
-  for (int64_t x : {s.n, s.ic, s.oc, s.in[0], s.in[1], s.out[0], s.out[1], int64_t(s.act), int64_t(s.residual), int64_t(s.bias), int64_t(threads)})
+  for (int64_t x : {s.n, s.ic, s.oc, size, int64_t(s.act), int64_t(s.residual), int64_t(s.bias), int64_t(threads)})
     key += std::to_string(x) + ",";
   static std::mutex mutex;
   static std::map<std::string, bool> winners;

@@ -479,7 +479,7 @@ Result<Bound> bind_program(const std::shared_ptr<const Compiled>& c, const Bind&
       in[k] = p.padded[k] ? static_cast<std::byte*>(const_cast<void*>(p.padded[k].get())) : const_cast<std::byte*>(run.in<std::byte>(k));
     for (size_t k = 0; k < outputs; ++k) out[k] = run.out<std::byte>(k);
     parallel(std::min(threads, run.threads), p.blocks, grain, [&](int64_t first, int64_t last) {
-      run_blocks(p, in, out, run.scratch + omp_get_thread_num() * work, first, last);
+      run_blocks(p, in, out, run.scratch + worker_index * work, first, last);
     });
     if (clear_tail) {
       // Channels past the last stay zero, whatever the functions make of zero.

@@ -102,7 +102,7 @@ Status run_product(const Task& t, Run& r) {
   };
   if (t.batches >= threads && (t.batches > 1 || threads == 1)) {
     parallel(threads, t.batches, 1, [&](int64_t first, int64_t last) {
-      float* work = scratch + omp_get_thread_num() * t.work;
+      float* work = scratch + worker_index * t.work;
       for (int64_t i = first; i < last; ++i) one(i, 0, base.m, 0, t.panels, work, work + k.gemm_scratch());
     });
     return {};
@@ -111,12 +111,12 @@ Status run_product(const Task& t, Run& r) {
     if (t.rows_first) {
       int64_t tiles = (base.m + t.mr - 1) / t.mr;
       parallel(threads, tiles, 1, [&](int64_t first, int64_t last) {
-        float* work = scratch + omp_get_thread_num() * t.work;
+        float* work = scratch + worker_index * t.work;
         one(i, first * t.mr, std::min(base.m, last * t.mr), 0, t.panels, work, work + k.gemm_scratch());
       });
     } else {
       parallel(threads, t.panels, 1, [&](int64_t first, int64_t last) {
-        float* work = scratch + omp_get_thread_num() * t.work;
+        float* work = scratch + worker_index * t.work;
         one(i, 0, base.m, first, last, work, work + k.gemm_scratch());
       });
     }
