@@ -142,7 +142,10 @@ def cut(model: onnx.ModelProto, feeds: dict, values: dict, kept: set[int], ends:
     read = list(dict.fromkeys(i for n in nodes for i in n.input if i and i not in made))
     constants = {t.name: t for t in graph.initializer}
     inputs = {name: values[name] for name in read if name not in constants}
-    info = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in inputs.items()]
+    symbolic = any(d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim)
+    info = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype),
+                                          [f"{n}_{k}" if symbolic else d for k, d in enumerate(a.shape)])
+            for n, a in inputs.items()]
     small = helper.make_model(helper.make_graph(nodes, "shrunk", info, [helper.make_empty_tensor_value_info(e) for e in ends],
                                                 [constants[n] for n in read if n in constants]),
                               opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -474,8 +474,15 @@ struct Context::Impl {
     for (size_t k = 0; k < n.outputs.size(); ++k)
       if (n.outputs[k] != kAbsent) n.outputs[k] = g.add_value("out" + std::to_string(k));
     std::vector<ValueId> outs = n.outputs;
+    if (n.domain == "cpu" && n.op == "Conv") {  // residual and activation do not change the sizes
+      n.domain.clear();
+      n.def = find_op("", "Conv");
+      n.inputs.resize(std::min<size_t>(n.inputs.size(), 3));
+      for (const char* own : {"act", "act_a", "act_b"}) n.remove(own);
+    }
+    const bool has_rule = n.def != nullptr;
     g.nodes.push_back(std::move(n));
-    if (step.node.def) AI_VMM_TRY(infer_types(g));
+    if (has_rule) AI_VMM_TRY(infer_types(g));
     for (size_t k = 0; k < outs.size(); ++k) {
       if (outs[k] == kAbsent) continue;
       auto shape = g.value(outs[k]).type.shape();
