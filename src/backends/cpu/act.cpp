@@ -16,7 +16,8 @@ std::optional<Activation> activation_of(const Node& n) {
   if (name == "Tanh") return Activation{Act::tanh};
   if (name == "Sigmoid") return Activation{Act::sigmoid};
   if (name == "LeakyRelu") return Activation{Act::leaky_relu, p(0, n.f("leaky_relu_alpha", 0.01f))};
-  if (name == "Clip") return Activation{Act::clip, p(0, -std::numeric_limits<float>::max()), p(1, std::numeric_limits<float>::max())};
+  if (name == "Clip")
+    return Activation{Act::clip, p(0, -std::numeric_limits<float>::max()), p(1, std::numeric_limits<float>::max())};
   if (name == "HardSigmoid") return Activation{Act::hard_sigmoid, p(0, 0.2f), p(1, 0.5f)};
   if (name == "HardSwish") return Activation{Act::hard_swish, p(0, 1.0f / 6), p(1, 0.5f)};
   return std::nullopt;

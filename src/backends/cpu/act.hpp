@@ -12,7 +12,8 @@ struct Activation {
   Act act = Act::none;
   float a = 0, b = 0;
 };
-// From the attributes "act", "act_a", "act_b" of a node of domain "cpu", or ONNX Runtime's "activation"; nullopt: unknown.
+// From the attributes "act", "act_a", "act_b" of a node of domain "cpu", or ONNX Runtime's "activation"; nullopt:
+// unknown.
 std::optional<Activation> activation_of(const Node& node);
 // A single-input elementwise node as an activation; nullopt: it is none.
 std::optional<Activation> as_activation(const Graph& graph, const Node& node);

@@ -30,9 +30,10 @@ class CpuContext : public backend::Context {
       slots_[k].data = t.data ? static_cast<char*>(t.data) + t.byte_offset : nullptr;
       slots_[k].shape = {t.shape, t.shape ? size_t(t.rank) : 0};
       slots_[k].allocate = [&run, k](DType dtype, const Shape& shape) -> Result<void*> {
-        if (void* p = run.allocate(run.user, uint32_t(k), int32_t(dtype), int32_t(shape.size()), shape.data())) return p;
-        return Status(Code::resource_exhausted, "The memory limit does not allow output " + std::to_string(k) + " of shape " +
-                                                    ai_vmm::to_string(shape) + ".");
+        if (void* p = run.allocate(run.user, uint32_t(k), int32_t(dtype), int32_t(shape.size()), shape.data()))
+          return p;
+        return Status(Code::resource_exhausted, "The memory limit does not allow output " + std::to_string(k) +
+                                                    " of shape " + ai_vmm::to_string(shape) + ".");
       };
     }
     return context_.run(inputs_, slots_, {run.threads, run.seed, run.cancel});
@@ -94,7 +95,8 @@ std::string processor_name() {
 // The OpenMP library that serves this process: "libomp" or "libgomp".
 const char* openmp_library() {
   Dl_info where;
-  if (!dladdr(reinterpret_cast<void*>(&omp_get_max_threads), &where) || !where.dli_fname) return "an unknown OpenMP library";
+  if (!dladdr(reinterpret_cast<void*>(&omp_get_max_threads), &where) || !where.dli_fname)
+    return "an unknown OpenMP library";
   return std::string_view(where.dli_fname).find("gomp") == std::string_view::npos ? "libomp" : "libgomp";
 }
 
@@ -110,11 +112,15 @@ class CpuBackend : public backend::ComputeBackend {
     info.memory_bytes = int64_t(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     return {};
   }
-  Result<std::unique_ptr<backend::Device>> open(int32_t) override { return std::unique_ptr<backend::Device>(new CpuDevice); }
+  Result<std::unique_ptr<backend::Device>> open(int32_t) override {
+    return std::unique_ptr<backend::Device>(new CpuDevice);
+  }
 };
 
 }  // namespace
 
-const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status) { return backend::entry<CpuBackend>(host, status); }
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status) {
+  return backend::entry<CpuBackend>(host, status);
+}
 
 }  // namespace ai_vmm::cpu

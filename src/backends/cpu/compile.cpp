@@ -15,7 +15,9 @@ namespace {
 bool shares_storage(const Lowering& l, const Node& n) {
   static const char* const kNames[] = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"};
   bool alias = n.domain == "cpu" && n.op == "Alias";
-  if (n.outputs.size() != 1 || (!alias && (!n.domain.empty() || std::none_of(std::begin(kNames), std::end(kNames), [&](const char* k) { return n.op == k; }))))
+  if (n.outputs.size() != 1 ||
+      (!alias && (!n.domain.empty() ||
+                  std::none_of(std::begin(kNames), std::end(kNames), [&](const char* k) { return n.op == k; }))))
     return false;
   size_t in = size_t(n.inputs[0]), out = size_t(n.outputs[0]);
   if (l.layouts[in] != l.layouts[out]) return false;
@@ -49,7 +51,8 @@ class Lower {
   bool known(const Dim& d) const {
     std::vector<std::string> s;
     d.collect_symbols(s);
-    return std::all_of(s.begin(), s.end(), [&](const auto& x) { return from_inputs_.count(x) || from_steps_.count(x); });
+    return std::all_of(s.begin(), s.end(),
+                       [&](const auto& x) { return from_inputs_.count(x) || from_steps_.count(x); });
   }
   bool known(ValueId v) const {
     const Type& t = g_.value(v).type;
@@ -90,9 +93,13 @@ class Lower {
       for (ValueId v : n.outputs) {
         if (v == kAbsent || g_.is_constant(v)) continue;
         const Value& value = g_.value(v);
-        if (!value.ints || (value.type.dtype != DType::i64 && value.type.dtype != DType::i32) || !value.type.ranked) continue;
-        if (!std::all_of(value.ints->begin(), value.ints->end(), [&](const Dim& d) { return known_at_start(d); })) continue;
-        if (!std::all_of(value.type.dims.begin(), value.type.dims.end(), [&](const Dim& d) { return known_at_start(d); })) continue;
+        if (!value.ints || (value.type.dtype != DType::i64 && value.type.dtype != DType::i32) || !value.type.ranked)
+          continue;
+        if (!std::all_of(value.ints->begin(), value.ints->end(), [&](const Dim& d) { return known_at_start(d); }))
+          continue;
+        if (!std::all_of(value.type.dims.begin(), value.type.dims.end(),
+                         [&](const Dim& d) { return known_at_start(d); }))
+          continue;
         Slot& s = p_.slots[size_t(v)];
         s.kind = Slot::Kind::ints;
         for (const Dim& d : *value.ints) s.ints.push_back(expr(d));
@@ -152,7 +159,8 @@ class Lower {
       for (size_t k = 0; k < node.inputs.size(); ++k)
         if (made.values >> k & 1 && node.inputs[k] != kAbsent && !g_.is_constant(node.inputs[k])) {
           const auto& ints = g_.value(node.inputs[k]).ints;
-          if (!ints || !std::all_of(ints->begin(), ints->end(), [&](const Dim& d) { return known(d); })) step.dynamic = true;
+          if (!ints || !std::all_of(ints->begin(), ints->end(), [&](const Dim& d) { return known(d); }))
+            step.dynamic = true;
         }
       step.sized = true;
       for (ValueId v : node.outputs)
@@ -270,7 +278,8 @@ std::string Program::to_text() const {
         }
         const Slot& slot = impl_->slots[size_t(v)];
         s += " %" + std::to_string(v) + ":" + ai_vmm::name(slot.dtype) + "[";
-        for (size_t d = 0; d < slot.dims.size(); ++d) s += (d ? "," : "") + impl_->exprs[size_t(slot.dims[d])].to_string();
+        for (size_t d = 0; d < slot.dims.size(); ++d)
+          s += (d ? "," : "") + impl_->exprs[size_t(slot.dims[d])].to_string();
         s += "]";
         if (slot.layout.block) s += "b" + std::to_string(slot.layout.block);
         if (slot.root != v) s += "@" + std::to_string(slot.root);

@@ -45,8 +45,8 @@ struct StepState {
 
 struct SegmentState {
   Tensor arena;
-  std::vector<int> values;          // arena roots made in this segment
-  std::vector<int64_t> capacity;    // bytes planned for each of them, then scratch for each step
+  std::vector<int> values;        // arena roots made in this segment
+  std::vector<int64_t> capacity;  // bytes planned for each of them, then scratch for each step
   std::vector<int64_t> offsets;
   bool ready = false;
   bool planned = false;
@@ -60,7 +60,9 @@ bool profile_wanted() {
   return wanted;
 }
 
-double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -69,10 +71,10 @@ struct Context::Impl {
   const Program::Impl& p;
   std::vector<int64_t> exprs;
   std::unordered_map<std::string, int64_t> symbols;
-  std::vector<Shape> shapes;             // of every slot
+  std::vector<Shape> shapes;  // of every slot
   std::vector<char> shape_known;
-  std::vector<std::byte*> memory;        // of every slot
-  std::vector<Tensor> own;               // by root: what data-dependent steps made
+  std::vector<std::byte*> memory;           // of every slot
+  std::vector<Tensor> own;                  // by root: what data-dependent steps made
   std::vector<std::vector<int64_t>> small;  // storage of integers known at bind
   std::vector<StepState> steps;
   std::vector<SegmentState> segments;
@@ -94,7 +96,8 @@ struct Context::Impl {
     for (size_t i = 0; i < n; ++i) {
       const Slot& s = p.slots[i];
       if (s.root != int(i)) continue;
-      if (s.kind == Slot::Kind::constant) set_memory(int(i), static_cast<std::byte*>(const_cast<void*>(s.constant.data())));
+      if (s.kind == Slot::Kind::constant)
+        set_memory(int(i), static_cast<std::byte*>(const_cast<void*>(s.constant.data())));
       if (s.kind == Slot::Kind::ints) {
         small[i].assign(s.ints.size() + 1, 0);
         set_memory(int(i), reinterpret_cast<std::byte*>(small[i].data()));
@@ -150,7 +153,8 @@ struct Context::Impl {
       const Shape& shape = inputs[k].shape();
       if (!s.ranked) continue;
       auto mismatch = [&](const std::string& wanted) {
-        return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(shape) + "; the model takes " + wanted + ".");
+        return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(shape) +
+                       "; the model takes " + wanted + ".");
       };
       if (shape.size() != s.dims.size()) return mismatch("rank " + std::to_string(s.dims.size()));
       for (size_t d = 0; d < shape.size(); ++d) {
@@ -160,7 +164,8 @@ struct Context::Impl {
         } else if (e.is_symbol()) {
           auto [it, fresh] = symbols.emplace(e.to_string(), shape[d]);
           if (!fresh && it->second != shape[d])
-            return mismatch(std::to_string(it->second) + " along axis " + std::to_string(d) + ", the size \"" + it->first + "\" of another input");
+            return mismatch(std::to_string(it->second) + " along axis " + std::to_string(d) + ", the size \"" +
+                            it->first + "\" of another input");
         }
       }
     }
@@ -170,8 +175,8 @@ struct Context::Impl {
       const Slot& s = p.slots[v];
       for (size_t d = 0; s.ranked && d < s.dims.size(); ++d)
         if (exprs[size_t(s.dims[d])] != inputs[k].dim(int64_t(d)))
-          return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(inputs[k].shape()) + "; axis " +
-                         std::to_string(d) + " must be " + p.exprs[size_t(s.dims[d])].to_string() + ".");
+          return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(inputs[k].shape()) +
+                         "; axis " + std::to_string(d) + " must be " + p.exprs[size_t(s.dims[d])].to_string() + ".");
       shapes[v] = inputs[k].shape();
       shape_known[v] = 1;
     }
@@ -201,8 +206,10 @@ struct Context::Impl {
         auto* to = small[i].empty() ? nullptr : small[i].data();
         for (size_t k = 0; to && k < s.ints.size(); ++k) {
           int64_t v = exprs[size_t(s.ints[k])];
-          if (s.dtype == DType::i64) to[k] = v;
-          else reinterpret_cast<int32_t*>(to)[k] = int32_t(v);
+          if (s.dtype == DType::i64)
+            to[k] = v;
+          else
+            reinterpret_cast<int32_t*>(to)[k] = int32_t(v);
         }
       }
     }
@@ -213,11 +220,13 @@ struct Context::Impl {
       return invalid("The sizes of \"" + p.slot_names[size_t(v)] + "\", made by " + step.label +
                      ", do not fit together for these inputs: " + describe(v) + ".");
     for (int64_t d : shapes[size_t(v)])
-      if (d < 0) return invalid("The size of \"" + p.slot_names[size_t(v)] + "\", made by " + step.label + ", is negative: " +
-                                ai_vmm::to_string(shapes[size_t(v)]) + "; the inputs are too small for this model.");
+      if (d < 0)
+        return invalid("The size of \"" + p.slot_names[size_t(v)] + "\", made by " + step.label + ", is negative: " +
+                       ai_vmm::to_string(shapes[size_t(v)]) + "; the inputs are too small for this model.");
     if (!element_count(shapes[size_t(v)]))
-      return Status(Code::resource_exhausted, "\"" + p.slot_names[size_t(v)] + "\" of shape " + ai_vmm::to_string(shapes[size_t(v)]) +
-                                                  ", made by " + step.label + ", is larger than any memory.");
+      return Status(Code::resource_exhausted, "\"" + p.slot_names[size_t(v)] + "\" of shape " +
+                                                  ai_vmm::to_string(shapes[size_t(v)]) + ", made by " + step.label +
+                                                  ", is larger than any memory.");
     return {};
   }
   std::string describe(int v) const {
@@ -330,7 +339,8 @@ struct Context::Impl {
       auto arena = Tensor::make(DType::u8, {std::max<int64_t>(o.total, 64)});
       if (!arena.ok()) {  // the largest value is the one to blame; scratch of a step has no name
         size_t k = size_t(std::max_element(capacity.begin(), capacity.end()) - capacity.begin());
-        int blamed = k < state.values.size() ? p.slots[size_t(state.values[k])].first : seg.first + int(k - state.values.size());
+        int blamed =
+            k < state.values.size() ? p.slots[size_t(state.values[k])].first : seg.first + int(k - state.values.size());
         return std::move(arena).status().during(p.steps[size_t(blamed)].label);
       }
       state.arena = *std::move(arena);
@@ -366,7 +376,8 @@ struct Context::Impl {
     if (slot.data && std::equal(shape.begin(), shape.end(), slot.shape.begin(), slot.shape.end())) return slot.data;
     if (!slot.allocate)
       return Status(Code::invalid_argument, "Output " + std::to_string(k) + " of shape " + ai_vmm::to_string(shape) +
-                                                " does not fit the buffer of shape " + ai_vmm::to_string(slot.shape) + " given for it.");
+                                                " does not fit the buffer of shape " + ai_vmm::to_string(slot.shape) +
+                                                " given for it.");
     return slot.allocate(dtype, shape);
   }
 
@@ -400,8 +411,10 @@ struct Context::Impl {
       const Slot& s = p.slots[size_t(v)];
       if (s.root == v && s.index >= 0 && !p.output_copy[size_t(s.index)]) {
         auto at = dynamic.make(k, t.dtype(), t.shape());
-        if (!at.ok()) failed = std::move(at).status();
-        else if (t.bytes()) std::memcpy(*at, t.data(), size_t(t.bytes()));
+        if (!at.ok())
+          failed = std::move(at).status();
+        else if (t.bytes())
+          std::memcpy(*at, t.data(), size_t(t.bytes()));
       } else {
         place(v, std::move(t));
       }
@@ -424,7 +437,8 @@ struct Context::Impl {
     }
     steps[i].ready = false;
     AI_VMM_TRY(bind_step(i, true, threads));
-    if (int64_t(step_scratch.size()) < steps[i].bound.scratch + 64) step_scratch.resize(size_t(steps[i].bound.scratch) + 64);
+    if (int64_t(step_scratch.size()) < steps[i].bound.scratch + 64)
+      step_scratch.resize(size_t(steps[i].bound.scratch) + 64);
     auto at = (reinterpret_cast<uintptr_t>(step_scratch.data()) + 63) / 64 * 64;
     Run r{memory.data(), step.in, step.out, reinterpret_cast<std::byte*>(at), threads, options.seed, &dynamic};
     AI_VMM_TRY(steps[i].bound.run(r));
@@ -487,7 +501,8 @@ struct Context::Impl {
       if (outs[k] == kAbsent) continue;
       auto shape = g.value(outs[k]).type.shape();
       if (!shape)
-        return Status(Code::unimplemented, step.label + ": the size of its output follows from nothing that is known when it runs.");
+        return Status(Code::unimplemented,
+                      step.label + ": the size of its output follows from nothing that is known when it runs.");
       shapes[size_t(step.out[k])] = *shape;
       shape_known[size_t(step.out[k])] = 1;
     }
@@ -496,9 +511,12 @@ struct Context::Impl {
 
   Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const RunOptions& options) {
     if (inputs.size() != p.inputs.size() || outputs.size() != p.outputs.size())
-      return invalid("The region takes " + std::to_string(p.inputs.size()) + " inputs and makes " + std::to_string(p.outputs.size()) +
-                     " outputs; the call has " + std::to_string(inputs.size()) + " and " + std::to_string(outputs.size()) + ".");
-    int threads = options.threads > 0 ? options.threads : p.options.threads > 0 ? p.options.threads : omp_get_num_procs();
+      return invalid("The region takes " + std::to_string(p.inputs.size()) + " inputs and makes " +
+                     std::to_string(p.outputs.size()) + " outputs; the call has " + std::to_string(inputs.size()) +
+                     " and " + std::to_string(outputs.size()) + ".");
+    int threads = options.threads > 0     ? options.threads
+                  : p.options.threads > 0 ? p.options.threads
+                                          : omp_get_num_procs();
     bound_spinning();
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
     bool same = bound && threads == bound_threads;
@@ -507,8 +525,8 @@ struct Context::Impl {
       bound = false;
       for (size_t k = 0; k < inputs.size(); ++k)
         if (inputs[k].dtype() != p.slots[size_t(p.inputs[k].value)].dtype)
-          return invalid("Input \"" + p.inputs[k].name + "\" holds " + ai_vmm::name(inputs[k].dtype()) + "; the model takes " +
-                         ai_vmm::name(p.slots[size_t(p.inputs[k].value)].dtype) + ".");
+          return invalid("Input \"" + p.inputs[k].name + "\" holds " + ai_vmm::name(inputs[k].dtype()) +
+                         "; the model takes " + ai_vmm::name(p.slots[size_t(p.inputs[k].value)].dtype) + ".");
       AI_VMM_TRY(bind_inputs(inputs));
       for (auto& s : segments) s.ready = false;
       if (threads != bound_threads)
@@ -537,7 +555,8 @@ struct Context::Impl {
       std::byte* arena = static_cast<std::byte*>(const_cast<void*>(state.arena.data()));
       for (int s = seg.first; s < seg.last; ++s) {
         const Step& step = p.steps[size_t(s)];
-        Run r{memory.data(), step.in, step.out, arena + state.offsets[state.values.size() + size_t(s - seg.first)], threads, options.seed};
+        Run r{memory.data(), step.in,     step.out, arena + state.offsets[state.values.size() + size_t(s - seg.first)],
+              threads,       options.seed};
         double start = profile ? seconds_now() : 0;
         if (Status st = steps[size_t(s)].bound.run(r); !st.ok()) return std::move(st).during(step.label);
         if (profile) note_time(size_t(s), start);
@@ -547,7 +566,8 @@ struct Context::Impl {
     for (size_t k = 0; k < outputs.size(); ++k) {
       if (!p.output_copy[k]) continue;
       int v = p.outputs[k];
-      if (!shape_known[size_t(v)]) return invalid("The size of output \"" + p.slot_names[size_t(v)] + "\" cannot be found: " + describe(v) + ".");
+      if (!shape_known[size_t(v)])
+        return invalid("The size of output \"" + p.slot_names[size_t(v)] + "\" cannot be found: " + describe(v) + ".");
       void* to = AI_VMM_TAKE(output_memory(k, outputs));
       if (int64_t n = bytes_of(v); n > 0 && to != memory[size_t(v)]) std::memcpy(to, memory[size_t(v)], size_t(n));
     }
@@ -571,7 +591,8 @@ struct Context::Impl {
     if (order.empty()) return;
     auto least = [&](size_t i) { return steps[i].seconds; };
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return least(a) > least(b); });
-    std::fprintf(stderr, "cpu profile of %s: %zu steps, %.1f us; the least time of each\n", p.name.c_str(), steps.size(), total * 1e6);
+    std::fprintf(stderr, "cpu profile of %s: %zu steps, %.1f us; the least time of each\n", p.name.c_str(),
+                 steps.size(), total * 1e6);
     for (size_t i : order) {
       double bytes = 0;
       for (const auto* list : {&p.steps[i].in, &p.steps[i].out})
@@ -583,9 +604,9 @@ struct Context::Impl {
           if (v >= 0) shape += ai_vmm::to_string(shapes[size_t(v)]);
         if (list == &p.steps[i].in) shape += "->";
       }
-      std::fprintf(stderr, "%9.1f us %5.1f%% %7.1f GFLOP/s %6.1f GB/s  %-14s %-18s %s %s\n", least(i) * 1e6, 100 * least(i) / total,
-                   steps[i].bound.flops / least(i) * 1e-9, bytes / least(i) * 1e-9, p.steps[i].kernel.c_str(),
-                   steps[i].bound.note.c_str(), p.steps[i].label.c_str(), shape.c_str());
+      std::fprintf(stderr, "%9.1f us %5.1f%% %7.1f GFLOP/s %6.1f GB/s  %-14s %-18s %s %s\n", least(i) * 1e6,
+                   100 * least(i) / total, steps[i].bound.flops / least(i) * 1e-9, bytes / least(i) * 1e-9,
+                   p.steps[i].kernel.c_str(), steps[i].bound.note.c_str(), p.steps[i].label.c_str(), shape.c_str());
     }
   }
 };

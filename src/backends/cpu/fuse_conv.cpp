@@ -1,5 +1,5 @@
-// Convolutions take over the addition of a residual and the activation that follow them. BatchNormalization with constant
-// parameters becomes a product and a sum.
+// Convolutions take over the addition of a residual and the activation that follow them. BatchNormalization with
+// constant parameters becomes a product and a sum.
 #include <cmath>
 
 #include "backends/cpu/act.hpp"
@@ -11,7 +11,8 @@ namespace ai_vmm::cpu {
 namespace {
 
 bool is_conv(const Node& n) {
-  return (n.op == "Conv" && (n.domain.empty() || n.domain == "cpu")) || (n.op == "FusedConv" && n.domain == "com.microsoft");
+  return (n.op == "Conv" && (n.domain.empty() || n.domain == "cpu")) ||
+         (n.op == "FusedConv" && n.domain == "com.microsoft");
 }
 
 void lower_batch_norm(Graph& g, Node& n) {
@@ -31,7 +32,8 @@ void lower_batch_norm(Graph& g, Node& n) {
   Shape shape(size_t(t.rank()) - 1, 1);
   shape[0] = int64_t(a.size());
   BlockProgram p;
-  p.inputs = {n.inputs[0], g.add_constant("", Tensor::of<float>(shape, a)), g.add_constant("", Tensor::of<float>(shape, b))};
+  p.inputs = {n.inputs[0], g.add_constant("", Tensor::of<float>(shape, a)),
+              g.add_constant("", Tensor::of<float>(shape, b))};
   p.code = {{find_block_function("Mul", DType::f32), 0, 1}, {find_block_function("Add", DType::f32), 3, 2}};
   p.results = {1};
   std::string name = n.name;
@@ -58,9 +60,12 @@ Status fuse_convolutions(Lowering& l) {
       Node& user = g.nodes[size_t(next)];
       if (auto a = as_activation(g, user)) {
         act = a;
-      } else if (!residual && user.domain.empty() && (user.op == "Add" || user.op == "Sum") && user.inputs.size() == 2) {
+      } else if (!residual && user.domain.empty() && (user.op == "Add" || user.op == "Sum") &&
+                 user.inputs.size() == 2) {
         ValueId other = user.inputs[0] == conv.outputs[0] ? user.inputs[1] : user.inputs[0];
-        if (other == conv.outputs[0] || !r.is_f32(other) || g.is_constant(other) || !r.same_dims(other, conv.outputs[0])) break;
+        if (other == conv.outputs[0] || !r.is_f32(other) || g.is_constant(other) ||
+            !r.same_dims(other, conv.outputs[0]))
+          break;
         while (conv.inputs.size() < 3) conv.inputs.push_back(kAbsent);
         conv.inputs.resize(3);
         conv.inputs.push_back(other);

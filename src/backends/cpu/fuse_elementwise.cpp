@@ -66,7 +66,9 @@ Status fuse_elementwise(Lowering& l) {
         for (ValueId w : g.nodes[i].inputs) readers += w == v;
         if (r.uses[size_t(v)] != readers) continue;
         const BlockProgram& first = *programs[size_t(from)];
-        if (first.inputs.size() + programs[i]->inputs.size() > kMaxInputs || first.code.size() + programs[i]->code.size() > kMaxCode) continue;
+        if (first.inputs.size() + programs[i]->inputs.size() > kMaxInputs ||
+            first.code.size() + programs[i]->code.size() > kMaxCode)
+          continue;
         programs[i] = join(first, *programs[i], v);
         std::string name = g.nodes[i].name;
         g.nodes[i] = program_node(*programs[i], g.nodes[i].outputs);

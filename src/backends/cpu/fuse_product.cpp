@@ -136,7 +136,8 @@ class Fuse {
       absorb(size_t(next), reshape);
       return true;
     }
-    if (user.op != "Add" || user.inputs.size() != 2 || act_.act != Act::none || !r.same_dims(seen, user.outputs[0])) return false;
+    if (user.op != "Add" || user.inputs.size() != 2 || act_.act != Act::none || !r.same_dims(seen, user.outputs[0]))
+      return false;
     ValueId other = user.inputs[0] == seen ? user.inputs[1] : user.inputs[0];
     if (other == seen || !r.is_f32(other)) return false;
     const auto &o = r.type(other).dims, &s = r.type(seen).dims, &t = r.type(y).dims;

@@ -12,12 +12,14 @@ Made make_generic(const Make& m) {
   if (def->traits & (kHostOnly | kControlFlow)) return "sequences, strings and control flow are run by the host";
   std::vector<DType> in_types, out_types;
   for (size_t k = 0; k < m.inputs(); ++k) {
-    if (m.has(k) && (!m.type(k).is_tensor() || m.dtype(k) == DType::string)) return "strings and sequences are run by the host";
+    if (m.has(k) && (!m.type(k).is_tensor() || m.dtype(k) == DType::string))
+      return "strings and sequences are run by the host";
     in_types.push_back(m.dtype(k));
   }
   bool dynamic = def->traits & kDataDependent;
   for (size_t k = 0; k < m.outputs(); ++k) {
-    if (m.has_out(k) && (!m.out_type(k).is_tensor() || m.out_dtype(k) == DType::string)) return "strings and sequences are run by the host";
+    if (m.has_out(k) && (!m.out_type(k).is_tensor() || m.out_dtype(k) == DType::string))
+      return "strings and sequences are run by the host";
     out_types.push_back(m.out_dtype(k));
   }
   if (m.probe) return Made(BindFn([](const Bind&) -> Result<Bound> { return Bound{}; }));
@@ -30,28 +32,30 @@ Made make_generic(const Make& m) {
     for (size_t k = 0; k < out.size(); ++k)
       if (b.out_shapes[k]) out[k] = b.out(k), known[k] = 1;
     return Bound{[=](Run& r) -> Status {
-      std::vector<Data> args;
-      for (size_t k = 0; k < in.size(); ++k)
-        args.push_back(r.in_ids[k] < 0 ? Data() : Data(Tensor::view(in_types[k], in[k], r.in<void>(k))));
-      Random random;
-      random.state ^= r.seed;
-      auto results = AI_VMM_TAKE(evaluate(*node, args, random));
-      for (size_t k = 0; k < out.size(); ++k) {
-        if (r.out_ids[k] < 0) continue;
-        if (k >= results.size() || !results[k].is_tensor())
-          return Status(Code::internal, node->label() + " made no output " + std::to_string(k) + ".");
-        const Tensor& t = results[k].tensor();
-        if (r.dynamic) {
-          r.set(k, t.owns_memory() ? t : AI_VMM_TAKE(t.clone()));
-          continue;
-        }
-        if (t.dtype() != out_types[k] || t.shape() != out[k])
-          return Status(Code::internal, node->label() + " made " + name(t.dtype()) + ai_vmm::to_string(t.shape()) +
-                                            " where its type rule says " + name(out_types[k]) + ai_vmm::to_string(out[k]) + ".");
-        if (t.bytes()) std::memcpy(r.out<void>(k), t.data(), size_t(t.bytes()));
-      }
-      return {};
-    }, 0, "reference", 0};
+                   std::vector<Data> args;
+                   for (size_t k = 0; k < in.size(); ++k)
+                     args.push_back(r.in_ids[k] < 0 ? Data() : Data(Tensor::view(in_types[k], in[k], r.in<void>(k))));
+                   Random random;
+                   random.state ^= r.seed;
+                   auto results = AI_VMM_TAKE(evaluate(*node, args, random));
+                   for (size_t k = 0; k < out.size(); ++k) {
+                     if (r.out_ids[k] < 0) continue;
+                     if (k >= results.size() || !results[k].is_tensor())
+                       return Status(Code::internal, node->label() + " made no output " + std::to_string(k) + ".");
+                     const Tensor& t = results[k].tensor();
+                     if (r.dynamic) {
+                       r.set(k, t.owns_memory() ? t : AI_VMM_TAKE(t.clone()));
+                       continue;
+                     }
+                     if (t.dtype() != out_types[k] || t.shape() != out[k])
+                       return Status(Code::internal, node->label() + " made " + name(t.dtype()) +
+                                                         ai_vmm::to_string(t.shape()) + " where its type rule says " +
+                                                         name(out_types[k]) + ai_vmm::to_string(out[k]) + ".");
+                     if (t.bytes()) std::memcpy(r.out<void>(k), t.data(), size_t(t.bytes()));
+                   }
+                   return {};
+                 },
+                 0, "reference", 0};
   }));
   return dynamic ? std::move(made).makes_outputs() : std::move(made);
 }

@@ -1,6 +1,5 @@
 #include "backends/cpu/kernels/isa.hpp"
 
-
 #include <string>
 
 #include "backends/cpu/kernels/kernels.hpp"
@@ -22,8 +21,8 @@ bool machine_has(Isa isa) {
 #if defined(__x86_64__)
     case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case Isa::avx512:
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vl");
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #else
     default: return false;
 #endif

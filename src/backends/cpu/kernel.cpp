@@ -25,7 +25,8 @@ Shape strides_of(const Shape& shape) {
   return s;
 }
 
-std::shared_ptr<const void> Pack::get(const std::string& key, const std::function<std::shared_ptr<const void>(int64_t& bytes)>& make) {
+std::shared_ptr<const void> Pack::get(const std::string& key,
+                                      const std::function<std::shared_ptr<const void>(int64_t& bytes)>& make) {
   std::lock_guard lock(mutex_);
   auto& item = items_[key];
   if (!item) {
@@ -75,7 +76,8 @@ void forget(const Tensor& constant) {
   constexpr uintptr_t kPage = 4096;
   uintptr_t begin = (reinterpret_cast<uintptr_t>(constant.data()) + kPage - 1) / kPage * kPage;
   uintptr_t end = (reinterpret_cast<uintptr_t>(constant.data()) + uintptr_t(constant.bytes())) / kPage * kPage;
-  if (end > begin + (64 << 10) && in_mapped_file(begin, end)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  if (end > begin + (64 << 10) && in_mapped_file(begin, end))
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 namespace {
@@ -83,7 +85,9 @@ const Type kUnknownType;
 }
 const Type& Make::type(size_t k) const { return has(k) ? graph.value(node.inputs[k]).type : kUnknownType; }
 const Type& Make::out_type(size_t k) const { return has_out(k) ? graph.value(node.outputs[k]).type : kUnknownType; }
-const Tensor* Make::constant(size_t k) const { return has(k) && graph.is_constant(node.inputs[k]) ? &graph.value(node.inputs[k]).constant : nullptr; }
+const Tensor* Make::constant(size_t k) const {
+  return has(k) && graph.is_constant(node.inputs[k]) ? &graph.value(node.inputs[k]).constant : nullptr;
+}
 std::string Make::key(size_t k, const std::string& what) const { return std::to_string(node.inputs[k]) + ":" + what; }
 
 #define KERNEL(domain, op, maker) Made maker(const Make&);

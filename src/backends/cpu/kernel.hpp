@@ -40,7 +40,8 @@ int64_t physical_count(const Shape& shape, Layout layout);
 // Data derived from constants (packed weights), shared by all contexts of a program.
 class Pack {
  public:
-  std::shared_ptr<const void> get(const std::string& key, const std::function<std::shared_ptr<const void>(int64_t& bytes)>& make);
+  std::shared_ptr<const void> get(const std::string& key,
+                                  const std::function<std::shared_ptr<const void>(int64_t& bytes)>& make);
   int64_t bytes() const;
 
  private:
@@ -58,17 +59,21 @@ void forget(const Tensor& constant);
 struct Dynamic;  // how a data-dependent kernel makes its outputs; context.cpp
 
 struct Run {
-  std::byte* const* memory;            // of every value of the program
+  std::byte* const* memory;  // of every value of the program
   std::span<const int> in_ids, out_ids;
-  std::byte* scratch;                  // Bound::scratch bytes, 64-byte aligned
+  std::byte* scratch;  // Bound::scratch bytes, 64-byte aligned
   int threads;
   uint64_t seed;
   Dynamic* dynamic = nullptr;
 
   template <class T>
-  const T* in(size_t k) const { return in_ids[k] < 0 ? nullptr : reinterpret_cast<const T*>(memory[in_ids[k]]); }
+  const T* in(size_t k) const {
+    return in_ids[k] < 0 ? nullptr : reinterpret_cast<const T*>(memory[in_ids[k]]);
+  }
   template <class T>
-  T* out(size_t k) const { return out_ids[k] < 0 ? nullptr : reinterpret_cast<T*>(memory[out_ids[k]]); }
+  T* out(size_t k) const {
+    return out_ids[k] < 0 ? nullptr : reinterpret_cast<T*>(memory[out_ids[k]]);
+  }
   // Data-dependent kernels only: storage for output k.
   Result<void*> make(size_t k, DType dtype, Shape shape);
   // The same with a tensor that the kernel has made.
@@ -80,14 +85,14 @@ using RunFn = std::function<Status(Run&)>;
 struct Bound {
   RunFn run;
   int64_t scratch = 0;
-  std::string note;   // the algorithm, for the profile
+  std::string note;  // the algorithm, for the profile
   double flops = 0;
 };
 
 // ---------------------------------------------------------------- bind
 
 struct Bind {
-  std::span<const Shape* const> in_shapes, out_shapes;  // null where absent, or (outputs) not known before the run
+  std::span<const Shape*const> in_shapes, out_shapes;  // null where absent, or (outputs) not known before the run
   const std::vector<std::optional<std::vector<int64_t>>>* in_ints;  // per input, where asked for by Maker::values
   int threads;
 
@@ -128,15 +133,24 @@ struct Make {
 // What a Maker gives: a Binder, or why it has none.
 struct Made {
   BindFn bind;
-  const char* refusal = nullptr;  // a literal
-  uint32_t values = 0;            // inputs (bit k) whose elements the Binder needs: small integer tensors
-  bool dynamic = false;           // output shapes come from the run; outputs go through Run::make
-  uint32_t in_place = 0;          // inputs (bit k) whose storage output 0 may take over when sizes agree
-  Made(BindFn f) : bind(std::move(f)) {}                // NOLINT: implicit
-  Made(const char* why) : refusal(why) {}               // NOLINT: implicit
-  Made&& needs(uint32_t inputs) && { values = inputs; return std::move(*this); }
-  Made&& makes_outputs() && { dynamic = true; return std::move(*this); }
-  Made&& overwrites(uint32_t inputs) && { in_place = inputs; return std::move(*this); }
+  const char* refusal = nullptr;           // a literal
+  uint32_t values = 0;                     // inputs (bit k) whose elements the Binder needs: small integer tensors
+  bool dynamic = false;                    // output shapes come from the run; outputs go through Run::make
+  uint32_t in_place = 0;                   // inputs (bit k) whose storage output 0 may take over when sizes agree
+  Made(BindFn f) : bind(std::move(f)) {}   // NOLINT: implicit
+  Made(const char* why) : refusal(why) {}  // NOLINT: implicit
+  Made&& needs(uint32_t inputs) && {
+    values = inputs;
+    return std::move(*this);
+  }
+  Made&& makes_outputs() && {
+    dynamic = true;
+    return std::move(*this);
+  }
+  Made&& overwrites(uint32_t inputs) && {
+    in_place = inputs;
+    return std::move(*this);
+  }
 };
 using Maker = Made (*)(const Make&);
 
@@ -156,7 +170,9 @@ inline int64_t product(std::span<const int64_t> s) {
   for (int64_t d : s) n *= d;
   return n;
 }
-inline int64_t product(const Shape& s, size_t first, size_t last) { return product(std::span(s).subspan(first, last - first)); }
+inline int64_t product(const Shape& s, size_t first, size_t last) {
+  return product(std::span(s).subspan(first, last - first));
+}
 Shape strides_of(const Shape& shape);  // row-major, in elements
 inline int64_t normalise_axis(int64_t axis, int64_t rank) { return axis < 0 ? axis + rank : axis; }
 

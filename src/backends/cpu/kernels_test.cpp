@@ -37,23 +37,35 @@ TEST_P(PerIsa, ProductsWithEpilogues) {
   GemmShape shape;
   table->gemm_shape(&shape);
   Floats scratch(size_t(table->gemm_scratch()));
-  for (auto [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {1, 70, 33}, {2, 100, 9}, {3, 64, 5}, {4, 33, 40}, {5, 17, 20}, {14, 32, 8},
-                                                            {29, 200, 7}, {300, 40, 30}, {7, 300, 2100}}) {
+  for (auto [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1},
+                                                            {1, 70, 33},
+                                                            {2, 100, 9},
+                                                            {3, 64, 5},
+                                                            {4, 33, 40},
+                                                            {5, 17, 20},
+                                                            {14, 32, 8},
+                                                            {29, 200, 7},
+                                                            {300, 40, 30},
+                                                            {7, 300, 2100}}) {
     for (bool packed_a : {false, true}) {
-      Floats a = random_floats(size_t(m * k), 1), b = random_floats(size_t(k * n), 2), bias = random_floats(size_t(n), 3), c = random_floats(size_t(m * n), 4),
+      Floats a = random_floats(size_t(m * k), 1), b = random_floats(size_t(k * n), 2),
+             bias = random_floats(size_t(n), 3), c = random_floats(size_t(m * n), 4),
              rows = random_floats(size_t(m), 5);
       Floats residual = c;
       int64_t a_row = packed_a ? 1 : k, a_col = packed_a ? m : 1, panels = (n + shape.nr - 1) / shape.nr;
       Floats packed(size_t(table->gemm_packed_size(k, n)));
       table->gemm_pack(k, n, b.data(), packed_a ? 1 : n, packed_a ? k : 1, packed.data(), 0, panels);
-      Gemm g{m, n, k, a.data(), a_row, a_col, packed.data(), c.data(), n, 0.5f, bias.data(), c.data(), n, int(Act::relu), 0, 0, rows.data()};
+      Gemm g{m,           n,        k, a.data(),       a_row, a_col, packed.data(), c.data(), n, 0.5f,
+             bias.data(), c.data(), n, int(Act::relu), 0,     0,     rows.data()};
       table->gemm_run(&g, 0, m, 0, panels, scratch.data());
       for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; ++j) {
           double s = 0;
-          for (int64_t p = 0; p < k; ++p) s += double(a[size_t(i * a_row + p * a_col)]) * b[size_t(packed_a ? j * k + p : p * n + j)];
+          for (int64_t p = 0; p < k; ++p)
+            s += double(a[size_t(i * a_row + p * a_col)]) * b[size_t(packed_a ? j * k + p : p * n + j)];
           s = std::max(0.0, 0.5 * s + bias[size_t(j)] + residual[size_t(i * n + j)] + rows[size_t(i)]);
-          ASSERT_NEAR(c[size_t(i * n + j)], s, 1e-4 * std::sqrt(double(k)) + 1e-5) << m << "x" << n << "x" << k << " at " << i << "," << j;
+          ASSERT_NEAR(c[size_t(i * n + j)], s, 1e-4 * std::sqrt(double(k)) + 1e-5)
+              << m << "x" << n << "x" << k << " at " << i << "," << j;
         }
     }
   }
@@ -77,15 +89,22 @@ TEST_P(PerIsa, MatrixTimesVector) {
 
 TEST_P(PerIsa, ElementwiseFunctions) {
   const std::pair<const char*, std::function<double(double)>> kRules[] = {
-      {"Exp", [](double x) { return std::exp(x); }},          {"Tanh", [](double x) { return std::tanh(x); }},
-      {"Erf", [](double x) { return std::erf(x); }},          {"Sigmoid", [](double x) { return 1 / (1 + std::exp(-x)); }},
-      {"Log", [](double x) { return std::log(x); }},          {"Sqrt", [](double x) { return std::sqrt(x); }},
-      {"Floor", [](double x) { return std::floor(x); }},      {"Ceil", [](double x) { return std::ceil(x); }},
-      {"Round", [](double x) { return std::nearbyint(x); }},  {"Softplus", [](double x) { return std::log1p(std::exp(x)); }},
+      {"Exp", [](double x) { return std::exp(x); }},
+      {"Tanh", [](double x) { return std::tanh(x); }},
+      {"Erf", [](double x) { return std::erf(x); }},
+      {"Sigmoid", [](double x) { return 1 / (1 + std::exp(-x)); }},
+      {"Log", [](double x) { return std::log(x); }},
+      {"Sqrt", [](double x) { return std::sqrt(x); }},
+      {"Floor", [](double x) { return std::floor(x); }},
+      {"Ceil", [](double x) { return std::ceil(x); }},
+      {"Round", [](double x) { return std::nearbyint(x); }},
+      {"Softplus", [](double x) { return std::log1p(std::exp(x)); }},
       {"GeluErf", [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }},
-      {"Abs", [](double x) { return std::abs(x); }},          {"Reciprocal", [](double x) { return 1 / x; }},
+      {"Abs", [](double x) { return std::abs(x); }},
+      {"Reciprocal", [](double x) { return 1 / x; }},
       {"Mish", [](double x) { return x * std::tanh(std::log1p(std::exp(x))); }},
-      {"GeluTanh", [](double x) { return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))); }}};
+      {"GeluTanh",
+       [](double x) { return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))); }}};
   int count = 0;
   const BlockEntry* entries = table->block_functions(&count);
   Floats x = random_floats(1000, 1, -20, 20), tiny = random_floats(40, 2, -1e-3f, 1e-3f);
@@ -103,7 +122,8 @@ TEST_P(PerIsa, ElementwiseFunctions) {
           EXPECT_TRUE(std::isnan(y[i])) << op << "(" << x[i] << ")";
         } else if (!(float(r) == y[i])) {
           // Relative, and for values near a zero of the function relative to its argument.
-          EXPECT_NEAR(y[i], r, 2e-6 * std::abs(r) + 4e-7 * std::min(1.0, std::abs(double(x[i])))) << op << "(" << x[i] << ")";
+          EXPECT_NEAR(y[i], r, 2e-6 * std::abs(r) + 4e-7 * std::min(1.0, std::abs(double(x[i]))))
+              << op << "(" << x[i] << ")";
         }
       }
     }
@@ -111,9 +131,12 @@ TEST_P(PerIsa, ElementwiseFunctions) {
 
 TEST_P(PerIsa, RowsOfAllLengths) {
   for (int64_t n : {1, 3, 15, 16, 17, 64, 100, 257}) {
-    Floats x = random_floats(size_t(n), uint32_t(n), -5, 5), w = random_floats(size_t(n), 2), y(static_cast<size_t>(n)), z(size_t(n) * 3);
+    Floats x = random_floats(size_t(n), uint32_t(n), -5, 5), w = random_floats(size_t(n), 2), y(static_cast<size_t>(n)),
+           z(size_t(n) * 3);
     double sum = 0, squares = 0, most = -1e9, least = 1e9, magnitudes = 0, total = 0;
-    for (float v : x) sum += v, squares += double(v) * v, most = std::max<double>(most, v), least = std::min<double>(least, v), magnitudes += std::abs(v);
+    for (float v : x)
+      sum += v, squares += double(v) * v, most = std::max<double>(most, v), least = std::min<double>(least, v),
+                                          magnitudes += std::abs(v);
     for (float v : x) total += std::exp(v - most);
     EXPECT_NEAR(table->reduce_row(x.data(), n, 0), sum, 1e-4);
     EXPECT_EQ(table->reduce_row(x.data(), n, 1), float(most));
@@ -139,7 +162,8 @@ TEST_P(PerIsa, RowsOfAllLengths) {
     for (float v : x) var += (v - sum / double(n)) * (v - sum / double(n));
     EXPECT_NEAR(variance, var / double(n), 1e-4);
     for (int64_t i = 0; i < n; ++i)
-      EXPECT_NEAR(y[size_t(i)], (x[size_t(i)] - sum / double(n)) / std::sqrt(var / double(n) + 1e-5) * w[size_t(i)], 1e-4);
+      EXPECT_NEAR(y[size_t(i)], (x[size_t(i)] - sum / double(n)) / std::sqrt(var / double(n) + 1e-5) * w[size_t(i)],
+                  1e-4);
     Floats acc = x;
     table->reduce_into(acc.data(), w.data(), n, 0);
     table->affine(x.data(), 2, 1, y.data(), n);
@@ -180,7 +204,8 @@ TEST_P(PerIsa, PoolsInRowsAndBlocks) {
       table->pool_all(x.data(), 63, all.data(), block, maximum);
       for (int c = 0; c < block; ++c) {
         double v = maximum ? -1e9 : 0;
-        for (int i = 0; i < 63; ++i) v = maximum ? std::max<double>(v, x[size_t(i * block + c)]) : v + x[size_t(i * block + c)];
+        for (int i = 0; i < 63; ++i)
+          v = maximum ? std::max<double>(v, x[size_t(i * block + c)]) : v + x[size_t(i * block + c)];
         ASSERT_NEAR(all[size_t(c)], maximum ? v : v / 63, 1e-6);
       }
     }

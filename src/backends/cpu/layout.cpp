@@ -1,5 +1,5 @@
-// Which values lie in blocks of channels. Convolutions and pools want them so; elementwise operators, concatenations and
-// splits along whole blocks pass them on; everything else gets rows. A Reorder stands only where the two meet.
+// Which values lie in blocks of channels. Convolutions and pools want them so; elementwise operators, concatenations
+// and splits along whole blocks pass them on; everything else gets rows. A Reorder stands only where the two meet.
 #include <unordered_map>
 
 #include "backends/cpu/elementwise.hpp"
@@ -22,13 +22,20 @@ class Layouts {
     for (Node& n : nodes) {
       node_ = &n;
       if (n.domain.empty() || n.domain == "cpu" || n.op == "FusedConv") {
-        if (n.op == "Conv" || n.op == "FusedConv" || n.op == "ConvTranspose") place_conv();
-        else if (n.op == "MaxPool" || n.op == "AveragePool" || n.op == "GlobalAveragePool" || n.op == "GlobalMaxPool") place_pool();
-        else if (n.op == "Concat") place_concat();
-        else if (n.op == "Split") place_split();
-        else if (block_program(g_, n)) place_elementwise();
-        else if (n.op == "Resize") place_resize();
-        else rows();
+        if (n.op == "Conv" || n.op == "FusedConv" || n.op == "ConvTranspose")
+          place_conv();
+        else if (n.op == "MaxPool" || n.op == "AveragePool" || n.op == "GlobalAveragePool" || n.op == "GlobalMaxPool")
+          place_pool();
+        else if (n.op == "Concat")
+          place_concat();
+        else if (n.op == "Split")
+          place_split();
+        else if (block_program(g_, n))
+          place_elementwise();
+        else if (n.op == "Resize")
+          place_resize();
+        else
+          rows();
       } else {
         rows();
       }
@@ -40,7 +47,9 @@ class Layouts {
  private:
   bool blocked(ValueId v) const { return v != kAbsent && l_.layouts[size_t(v)].block; }
   const Type& type(ValueId v) const { return g_.value(v).type; }
-  std::optional<int64_t> channels(ValueId v) const { return type(v).rank() >= 2 ? type(v).dims[1].constant() : std::nullopt; }
+  std::optional<int64_t> channels(ValueId v) const {
+    return type(v).rank() >= 2 ? type(v).dims[1].constant() : std::nullopt;
+  }
 
   ValueId reorder(ValueId v, Layout to, std::unordered_map<ValueId, ValueId>& made) {
     auto [it, fresh] = made.emplace(v, kAbsent);
@@ -86,7 +95,8 @@ class Layouts {
     if (!native()) return rows();
     const Type &x = type(n.inputs[0]), &w = type(n.inputs[1]);
     auto shape = w.shape();
-    bool usable = x.dtype == DType::f32 && x.rank() >= 3 && x.rank() <= 5 && shape && shape->size() == size_t(x.rank()) && channels(n.inputs[0]);
+    bool usable = x.dtype == DType::f32 && x.rank() >= 3 && x.rank() <= 5 && shape &&
+                  shape->size() == size_t(x.rank()) && channels(n.inputs[0]);
     if (!usable) return rows();
     onednn::ConvSpec s;
     s.transposed = n.op == "ConvTranspose";
@@ -135,9 +145,7 @@ class Layouts {
     result_in_blocks();
   }
 
-  void place_resize() {
-    rows();
-  }
+  void place_resize() { rows(); }
 
   void place_concat() {
     Node& n = *node_;
@@ -178,7 +186,8 @@ class Layouts {
     std::vector<How> how(n.inputs.size(), How::scalar);
     for (size_t k = 0; usable && k < n.inputs.size(); ++k) {
       ValueId v = n.inputs[k];
-      if (v == kAbsent || std::find(program->inputs.begin(), program->inputs.end(), v) == program->inputs.end()) continue;
+      if (v == kAbsent || std::find(program->inputs.begin(), program->inputs.end(), v) == program->inputs.end())
+        continue;
       const Type& t = type(v);
       any |= blocked(v) && t.dims == type(y).dims;
       if (t.dtype != DType::f32 || !t.ranked) {
@@ -188,8 +197,10 @@ class Layouts {
       bool ones = true, channel = int64_t(t.dims.size()) >= rank - 1;
       for (size_t d = 0; d < t.dims.size(); ++d) {
         ones &= t.dims[d].is(1);
-        if (int64_t(d) + rank - int64_t(t.dims.size()) == 1) channel &= t.dims[d].is(*c);
-        else channel &= t.dims[d].is(1);
+        if (int64_t(d) + rank - int64_t(t.dims.size()) == 1)
+          channel &= t.dims[d].is(*c);
+        else
+          channel &= t.dims[d].is(1);
       }
       if (ones) continue;
       if (g_.is_constant(v)) {
@@ -202,8 +213,10 @@ class Layouts {
     }
     if (!any || !usable) return rows();
     for (size_t k = 0; k < n.inputs.size(); ++k)
-      if (how[k] == How::blocks) n.inputs[k] = as_blocks(n.inputs[k]);
-      else if (n.inputs[k] != kAbsent) n.inputs[k] = as_rows(n.inputs[k]);
+      if (how[k] == How::blocks)
+        n.inputs[k] = as_blocks(n.inputs[k]);
+      else if (n.inputs[k] != kAbsent)
+        n.inputs[k] = as_rows(n.inputs[k]);
     result_in_blocks();
   }
 

@@ -106,7 +106,8 @@ class ConvCall final : public Convolution::Call {
     for (int k = 0; k < 5; ++k)
       if (memories_[k]) dnnl_memory_set_data_handle(memories_[k].get(), at[k]);
     dnnl_status_t s = dnnl_primitive_execute(conv_->primitive.get(), stream().get(), count_, args_);
-    if (s != dnnl_success) return Status(Code::internal, "oneDNN failed to run a convolution, status " + std::to_string(int(s)) + ".");
+    if (s != dnnl_success)
+      return Status(Code::internal, "oneDNN failed to run a convolution, status " + std::to_string(int(s)) + ".");
     return {};
   }
 
@@ -128,8 +129,10 @@ Result<std::shared_ptr<const Convolution>> Convolution::make(const ConvSpec& s, 
   c->spec = s;
   try {
     memory::dims src{s.n, s.ic}, dst{s.n, s.oc}, w, k, stride, dilation, before, after;
-    if (s.groups > 1) w = {s.groups, s.oc / s.groups, s.ic / s.groups};
-    else w = {s.oc, s.ic};
+    if (s.groups > 1)
+      w = {s.groups, s.oc / s.groups, s.ic / s.groups};
+    else
+      w = {s.oc, s.ic};
     for (int d = 0; d < s.spatial; ++d) {
       src.push_back(s.in[d]);
       dst.push_back(s.out[d]);
@@ -167,10 +170,10 @@ Result<std::shared_ptr<const Convolution>> Convolution::make(const ConvSpec& s, 
     attr.set_post_ops(ops);
     if (s.transposed) {
       using D = dnnl::deconvolution_forward;
-      D::desc d = s.bias ? D::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, c->src, any, c->bias,
-                                   c->dst, stride, dilation, before, after)
-                         : D::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, c->src, any, c->dst,
-                                   stride, dilation, before, after);
+      D::desc d = s.bias ? D::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, c->src,
+                                   any, c->bias, c->dst, stride, dilation, before, after)
+                         : D::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, c->src,
+                                   any, c->dst, stride, dilation, before, after);
       D::primitive_desc pd(d, attr, engine());
       c->weights = pd.weights_desc();
       c->scratch = pd.scratchpad_desc();
@@ -180,8 +183,10 @@ Result<std::shared_ptr<const Convolution>> Convolution::make(const ConvSpec& s, 
     } else {
       using C = dnnl::convolution_forward;
       auto algorithm = s.winograd ? dnnl::algorithm::convolution_winograd : dnnl::algorithm::convolution_direct;
-      C::desc d = s.bias ? C::desc(dnnl::prop_kind::forward_inference, algorithm, c->src, any, c->bias, c->dst, stride, dilation, before, after)
-                         : C::desc(dnnl::prop_kind::forward_inference, algorithm, c->src, any, c->dst, stride, dilation, before, after);
+      C::desc d = s.bias ? C::desc(dnnl::prop_kind::forward_inference, algorithm, c->src, any, c->bias, c->dst, stride,
+                                   dilation, before, after)
+                         : C::desc(dnnl::prop_kind::forward_inference, algorithm, c->src, any, c->dst, stride, dilation,
+                                   before, after);
       C::primitive_desc pd(d, attr, engine());
       c->weights = pd.weights_desc();
       c->scratch = pd.scratchpad_desc();

@@ -13,7 +13,8 @@ namespace ai_vmm::cpu::onednn {
 // Primitives created so far in this process.
 int64_t compilations();
 
-// A convolution, or its transpose, of float32. Channels are those in memory: padded to whole blocks in a blocked layout.
+// A convolution, or its transpose, of float32. Channels are those in memory: padded to whole blocks in a blocked
+// layout.
 struct ConvSpec {
   int spatial = 2;  // 1 to 3
   bool transposed = false;

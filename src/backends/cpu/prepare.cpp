@@ -78,7 +78,8 @@ Status fold_constants(Graph& g) {
         for (size_t k = 0; k < n.outputs.size(); ++k)
           if (n.outputs[k] != kAbsent && (*made)[k].is_tensor()) {
             g.value(n.outputs[k]).constant = (*made)[k].tensor();
-            g.value(n.outputs[k]).type = Type::tensor((*made)[k].tensor().dtype(), to_dims((*made)[k].tensor().shape()));
+            g.value(n.outputs[k]).type =
+                Type::tensor((*made)[k].tensor().dtype(), to_dims((*made)[k].tensor().shape()));
           }
         continue;
       }

@@ -26,10 +26,10 @@ class Program {
  public:
   static Result<std::shared_ptr<const Program>> compile(Graph region, const Options& options);
   ~Program();
-  int64_t weight_bytes() const;   // of packed weights
-  int64_t arena_bytes() const;    // of the largest context so far
-  int64_t compilations() const;   // oneDNN primitives and arena plans made so far
-  std::string to_text() const;    // one line a step
+  int64_t weight_bytes() const;  // of packed weights
+  int64_t arena_bytes() const;   // of the largest context so far
+  int64_t compilations() const;  // oneDNN primitives and arena plans made so far
+  std::string to_text() const;   // one line a step
 
   struct Impl;
   const Impl& impl() const { return *impl_; }
@@ -39,7 +39,8 @@ class Program {
   std::unique_ptr<Impl> impl_;
 };
 
-// Where an output goes: the caller's memory when the result has the shape it was made for, otherwise what `allocate` gives.
+// Where an output goes: the caller's memory when the result has the shape it was made for, otherwise what `allocate`
+// gives.
 struct OutputSlot {
   void* data = nullptr;
   std::span<const int64_t> shape;

@@ -24,11 +24,11 @@ struct Slot {
   std::vector<int> dims;
   Layout layout;
   int index = -1;
-  int root = -1;             // the value whose storage this one shares; itself when it has its own
-  std::vector<int> members;  // of a root: all values in its storage, itself included
-  int first = -1, last = -1; // of a root: first and last step that touches it
+  int root = -1;              // the value whose storage this one shares; itself when it has its own
+  std::vector<int> members;   // of a root: all values in its storage, itself included
+  int first = -1, last = -1;  // of a root: first and last step that touches it
   Tensor constant;
-  std::vector<int> ints;     // kind ints: elements
+  std::vector<int> ints;  // kind ints: elements
 };
 
 struct Step {

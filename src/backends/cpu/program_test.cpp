@@ -11,7 +11,8 @@ namespace {
 TEST(Program, ElementwiseWithBroadcastAndGrowingSizes) {
   Net n;
   Dim batch = Dim::symbol("batch");
-  ValueId x = n.input(DType::f32, {batch, 3, 50}), y = n.input(DType::f32, {50}), z = n.input(DType::f32, {batch, 1, 1});
+  ValueId x = n.input(DType::f32, {batch, 3, 50}), y = n.input(DType::f32, {50}),
+          z = n.input(DType::f32, {batch, 1, 1});
   ValueId a = n.op("Add", {x, y})[0], b = n.op("Mul", {a, z})[0], c = n.op("Relu", {b})[0], d = n.op("Exp", {a})[0];
   n.g.outputs = {c, d, n.op("Add", {c, d})[0]};
   std::vector<std::vector<Tensor>> runs;
@@ -49,7 +50,9 @@ TEST(Program, MismatchedInputsAreErrors) {
   n.g.outputs = {n.op("Add", {x, y})[0]};
   ASSERT_TRUE(infer_types(n.g).ok());
   Context context(*Program::compile(n.g.clone(), {}));
-  auto run = [&](Shape s, Shape t) { return context.run(std::vector<Tensor>{random_tensor(s, 1), random_tensor(t, 2)}); };
+  auto run = [&](Shape s, Shape t) {
+    return context.run(std::vector<Tensor>{random_tensor(s, 1), random_tensor(t, 2)});
+  };
   EXPECT_TRUE(run({2, 4}, {2, 4}).ok());
   EXPECT_FALSE(run({2, 4}, {3, 4}).ok());
   EXPECT_FALSE(run({2, 5}, {2, 5}).ok());
@@ -119,8 +122,10 @@ TEST(Program, RunsInsideAnotherParallelRegion) {
   {
     Context context(program);
     auto got = context.run(std::span(&in, 1));
-    if (got.ok()) expect_close((*got)[0], expected);
-    else ADD_FAILURE() << got.status().message();
+    if (got.ok())
+      expect_close((*got)[0], expected);
+    else
+      ADD_FAILURE() << got.status().message();
   }
 }
 

@@ -23,7 +23,9 @@ class Rewriter {
   }
   // The node that alone reads v, once; -1 when there is none.
   int sole_user(ValueId v) const { return uses[size_t(v)] == 1 ? user[size_t(v)] : -1; }
-  Node* made_by(ValueId v) { return v == kAbsent || producer[size_t(v)] < 0 ? nullptr : &g.nodes[size_t(producer[size_t(v)])]; }
+  Node* made_by(ValueId v) {
+    return v == kAbsent || producer[size_t(v)] < 0 ? nullptr : &g.nodes[size_t(producer[size_t(v)])];
+  }
   static void kill(Node& n) {
     n.op.clear();
     n.inputs.clear();
@@ -35,7 +37,9 @@ class Rewriter {
   }
   const Type& type(ValueId v) const { return g.value(v).type; }
   bool is_f32(ValueId v) const { return type(v).dtype == DType::f32 && type(v).ranked; }
-  bool same_dims(ValueId a, ValueId b) const { return type(a).ranked && type(b).ranked && type(a).dims == type(b).dims; }
+  bool same_dims(ValueId a, ValueId b) const {
+    return type(a).ranked && type(b).ranked && type(a).dims == type(b).dims;
+  }
 
   Graph& g;
   std::vector<int> producer, uses, user;

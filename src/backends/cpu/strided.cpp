@@ -8,7 +8,8 @@
 
 namespace ai_vmm::cpu {
 
-StridedCopy::StridedCopy(Shape dims, Shape from, Shape to, int64_t element_size) : size_(element_size), count_(product(dims)) {
+StridedCopy::StridedCopy(Shape dims, Shape from, Shape to, int64_t element_size)
+    : size_(element_size), count_(product(dims)) {
   // Dimensions in the order of the writing side, merged where both sides walk two of them as one.
   std::vector<size_t> order;
   for (size_t d = 0; d < dims.size(); ++d)
@@ -52,9 +53,11 @@ void StridedCopy::run_rows(const T* from, T* to, int64_t first, int64_t last) co
   for (int64_t row = first; row < last; ++row) {
     if (transposes_) {
       if constexpr (sizeof(T) == 4)
-        kernels().transpose(reinterpret_cast<const float*>(from + f), n, dims_[outer], fs, reinterpret_cast<float*>(to + t), to_[outer]);
+        kernels().transpose(reinterpret_cast<const float*>(from + f), n, dims_[outer], fs,
+                            reinterpret_cast<float*>(to + t), to_[outer]);
     } else if (fs == 1 && ts == 1) {
-      if (n >= 16) std::memcpy(to + t, from + f, size_t(n) * sizeof(T));
+      if (n >= 16)
+        std::memcpy(to + t, from + f, size_t(n) * sizeof(T));
       else
         for (int64_t i = 0; i < n; ++i) to[t + i] = from[f + i];
     } else if (fs == 0 && ts == 1) {

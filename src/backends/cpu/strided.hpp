@@ -21,7 +21,7 @@ class StridedCopy {
   void run_rows(const T* from, T* to, int64_t first, int64_t last) const;
   Shape dims_, from_, to_;  // merged; the innermost dimension is last
   int64_t size_, count_;
-  bool transposes_ = false; // the two innermost dimensions swap their order
+  bool transposes_ = false;  // the two innermost dimensions swap their order
 };
 
 }  // namespace ai_vmm::cpu

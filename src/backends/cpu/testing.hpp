@@ -28,8 +28,8 @@ struct Net {
     return v;
   }
   ValueId constant(Tensor t) { return g.add_constant("", std::move(t)); }
-  std::vector<ValueId> op(const char* name, std::vector<ValueId> in, std::vector<Attribute> attributes = {}, int outputs = 1,
-                          const char* domain = "") {
+  std::vector<ValueId> op(const char* name, std::vector<ValueId> in, std::vector<Attribute> attributes = {},
+                          int outputs = 1, const char* domain = "") {
     std::vector<ValueId> out;
     for (int k = 0; k < outputs; ++k) out.push_back(g.add_value(""));
     Node& n = g.add_node(name, std::move(in), out, domain);
@@ -87,7 +87,8 @@ inline void compare(Net& net, const std::vector<std::vector<Tensor>>& runs) {
       auto got = context.run(inputs);
       ASSERT_TRUE(got.ok()) << got.status().message() << "\n" << (*program)->to_text();
       ASSERT_EQ(got->size(), expected.size());
-      for (size_t k = 0; k < expected.size(); ++k) expect_close((*got)[k], expected[k], "output " + std::to_string(k) + "\n" + (*program)->to_text());
+      for (size_t k = 0; k < expected.size(); ++k)
+        expect_close((*got)[k], expected[k], "output " + std::to_string(k) + "\n" + (*program)->to_text());
     }
   }
 }

@@ -6,7 +6,8 @@ namespace ai_vmm::cpu::AI_VMM_ISA {
 namespace {
 
 // ONNX numbers of element types.
-constexpr int kF32 = 1, kU8 = 2, kI8 = 3, kU16 = 4, kI16 = 5, kI32 = 6, kI64 = 7, kBool = 9, kF64 = 11, kU32 = 12, kU64 = 13;
+constexpr int kF32 = 1, kU8 = 2, kI8 = 3, kU16 = 4, kI16 = 5, kI32 = 6, kI64 = 7, kBool = 9, kF64 = 11, kU32 = 12,
+              kU64 = 13;
 
 template <class F>
 inline void vectors1(void* out, const void* a, int64_t n, F f) {
@@ -55,7 +56,8 @@ template <class To, class From>
 inline To convert(From x) {
   if constexpr (__is_same(To, bool))
     return x != From(0);
-  else if constexpr ((__is_same(From, float) || __is_same(From, double)) && !(__is_same(To, float) || __is_same(To, double)))
+  else if constexpr ((__is_same(From, float) || __is_same(From, double)) &&
+                     !(__is_same(To, float) || __is_same(To, double)))
     return To(to_int(x));
   else
     return To(x);
@@ -66,11 +68,24 @@ void cast(void* out, const void* a, const void*, const void*, int64_t n, const f
 }
 
 // Wrapping arithmetic of signed types.
-template <class T> inline T wrap_add(T a, T b) { return T(uint64_t(a) + uint64_t(b)); }
-template <class T> inline T wrap_sub(T a, T b) { return T(uint64_t(a) - uint64_t(b)); }
-template <class T> inline T wrap_mul(T a, T b) { return T(uint64_t(a) * uint64_t(b)); }
-template <class T> inline T int_div(T a, T b) { return b == 0 ? T(0) : b == T(-1) && T(-1) < T(0) ? T(0 - uint64_t(a)) : T(a / b); }
-template <class T> inline T int_mod(T a, T b) {  // the sign of b
+template <class T>
+inline T wrap_add(T a, T b) {
+  return T(uint64_t(a) + uint64_t(b));
+}
+template <class T>
+inline T wrap_sub(T a, T b) {
+  return T(uint64_t(a) - uint64_t(b));
+}
+template <class T>
+inline T wrap_mul(T a, T b) {
+  return T(uint64_t(a) * uint64_t(b));
+}
+template <class T>
+inline T int_div(T a, T b) {
+  return b == 0 ? T(0) : b == T(-1) && T(-1) < T(0) ? T(0 - uint64_t(a)) : T(a / b);
+}
+template <class T>
+inline T int_mod(T a, T b) {  // the sign of b
   if (b == 0) return T(0);
   if constexpr (T(-1) < T(0)) {
     if (b == T(-1)) return T(0);
@@ -107,111 +122,98 @@ inline vf log_one_plus(vf e) {
 inline vf softplus(vf x) { return clamp_low(x, splat(0.0f)) + log_one_plus(exp_fast(-abs(x))); }
 inline float power(float x, float y) { return __builtin_powf(x, y); }
 
-#define F1(op, expr) \
+#define F1(op, expr)                                                                                                   \
   {#op, kF32, kF32, [](void* o, const void* a, const void*, const void*, int64_t n, [[maybe_unused]] const float* p) { \
-     vectors1(o, a, n, [=](vf x) { return expr; }); }},
-#define F2(op, expr) \
-  {#op, kF32, kF32, [](void* o, const void* a, const void* b, const void*, int64_t n, [[maybe_unused]] const float* p) { \
-     vectors2(o, a, b, n, [=](vf x, vf y) { return expr; }); }},
-#define S1(op, type, T, O, otype, expr) \
-  {#op, type, otype, [](void* o, const void* a, const void*, const void*, int64_t n, [[maybe_unused]] const float* p) { \
-     scalars1<O, T>(o, a, n, [=](T x) -> O { return O(expr); }); }},
-#define S2(op, type, T, O, otype, expr) \
+     vectors1(o, a, n, [=](vf x) { return expr; });                                                                    \
+   }},
+#define F2(op, expr)                                                                                    \
+  {#op, kF32, kF32,                                                                                     \
+   [](void* o, const void* a, const void* b, const void*, int64_t n, [[maybe_unused]] const float* p) { \
+     vectors2(o, a, b, n, [=](vf x, vf y) { return expr; });                                            \
+   }},
+#define S1(op, type, T, O, otype, expr)                                                               \
+  {#op, type, otype,                                                                                  \
+   [](void* o, const void* a, const void*, const void*, int64_t n, [[maybe_unused]] const float* p) { \
+     scalars1<O, T>(o, a, n, [=](T x) -> O { return O(expr); });                                      \
+   }},
+#define S2(op, type, T, O, otype, expr)                                                                \
   {#op, type, otype, [](void* o, const void* a, const void* b, const void*, int64_t n, const float*) { \
-     scalars2<O, T>(o, a, b, n, [](T x, T y) -> O { return O(expr); }); }},
-#define COMPARE(type, T) \
-  S2(Equal, type, T, uint8_t, kBool, x == y) S2(Less, type, T, uint8_t, kBool, x < y) S2(Greater, type, T, uint8_t, kBool, x > y) \
-  S2(LessOrEqual, type, T, uint8_t, kBool, x <= y) S2(GreaterOrEqual, type, T, uint8_t, kBool, x >= y) \
-  {"Where", type, type, where<T>},
-#define INTEGER(type, T) \
-  S2(Add, type, T, T, type, wrap_add(x, y)) S2(Sub, type, T, T, type, wrap_sub(x, y)) S2(Mul, type, T, T, type, wrap_mul(x, y)) \
-  S2(Div, type, T, T, type, int_div(x, y)) S2(Mod, type, T, T, type, int_mod(x, y)) \
-  S2(Max, type, T, T, type, x > y ? x : y) S2(Min, type, T, T, type, x < y ? x : y) \
-  COMPARE(type, T)
-#define SIGNED(type, T) \
-  INTEGER(type, T) S1(Neg, type, T, T, type, T(0 - uint64_t(x))) S1(Abs, type, T, T, type, x < 0 ? T(0 - uint64_t(x)) : x) \
-  S1(Sign, type, T, T, type, (x > 0) - (x < 0))
-#define CASTS_FROM(type, T) \
-  {"Cast", type, kF32, cast<float, T>}, {"Cast", type, kI64, cast<int64_t, T>}, {"Cast", type, kI32, cast<int32_t, T>}, \
-  {"Cast", type, kU8, cast<uint8_t, T>}, {"Cast", type, kI8, cast<int8_t, T>}, {"Cast", type, kBool, cast<bool, T>}, {"Cast", type, kF64, cast<double, T>},
+     scalars2<O, T>(o, a, b, n, [](T x, T y) -> O { return O(expr); });                                \
+   }},
+#define COMPARE(type, T)                                                                       \
+  S2(Equal, type, T, uint8_t, kBool, x == y)                                                   \
+  S2(Less, type, T, uint8_t, kBool, x < y)                                                     \
+  S2(Greater, type, T, uint8_t, kBool, x > y) S2(LessOrEqual, type, T, uint8_t, kBool, x <= y) \
+      S2(GreaterOrEqual, type, T, uint8_t, kBool, x >= y){"Where", type, type, where<T>},
+#define INTEGER(type, T)                                                                \
+  S2(Add, type, T, T, type, wrap_add(x, y))                                             \
+  S2(Sub, type, T, T, type, wrap_sub(x, y))                                             \
+  S2(Mul, type, T, T, type, wrap_mul(x, y)) S2(Div, type, T, T, type, int_div(x, y))    \
+      S2(Mod, type, T, T, type, int_mod(x, y)) S2(Max, type, T, T, type, x > y ? x : y) \
+          S2(Min, type, T, T, type, x < y ? x : y) COMPARE(type, T)
+#define SIGNED(type, T)                         \
+  INTEGER(type, T)                              \
+  S1(Neg, type, T, T, type, T(0 - uint64_t(x))) \
+  S1(Abs, type, T, T, type, x < 0 ? T(0 - uint64_t(x)) : x) S1(Sign, type, T, T, type, (x > 0) - (x < 0))
+#define CASTS_FROM(type, T)                                                          \
+  {"Cast", type, kF32, cast<float, T>}, {"Cast", type, kI64, cast<int64_t, T>},      \
+      {"Cast", type, kI32, cast<int32_t, T>}, {"Cast", type, kU8, cast<uint8_t, T>}, \
+      {"Cast", type, kI8, cast<int8_t, T>}, {"Cast", type, kBool, cast<bool, T>},    \
+      {"Cast", type, kF64, cast<double, T>},
 
 const BlockEntry kEntries[] = {
-    F1(Relu, clamp_low(x, splat(0.0f)))
-    F1(Abs, abs(x))
-    F1(Neg, -x)
-    F1(Exp, exp(x))
-    F1(Log, log(x))
-    F1(Sqrt, sqrt(x))
-    F1(Reciprocal, 1.0f / x)
-    F1(Sigmoid, sigmoid(x))
-    F1(Tanh, tanh(x))
-    F1(Erf, erf(x))
-    F1(Floor, floor(x))
-    F1(Ceil, ceil(x))
-    F1(Round, round_even(x))
-    F1(Sign, sign(x))
-    F1(Softplus, softplus(x))
-    F1(Softsign, x / (1.0f + abs(x)))
-    F1(HardSwish, x * hard_sigmoid(x, splat(0.16666667f), splat(0.5f)))
-    F1(HardSigmoid, hard_sigmoid(x, splat(p[0]), splat(p[1])))
-    F1(LeakyRelu, x < 0.0f ? x * p[0] : x)
-    F1(Elu, x < 0.0f ? (exp(x) - 1.0f) * p[0] : x)
-    F1(Selu, (x <= 0.0f ? (exp(x) - 1.0f) * p[0] : x) * p[1])
-    F1(Celu, clamp_low(x, splat(0.0f)) + min(splat(0.0f), p[0] * (exp(x / p[0]) - 1.0f)))
-    F1(ThresholdedRelu, x > p[0] ? x : splat(0.0f))
-    F1(Mish, x * tanh(softplus(x)))
-    F1(GeluErf, gelu_erf(x))
-    F1(GeluTanh, gelu_tanh(x))
-    F1(Swish, x * sigmoid(x * p[0]))
-    F1(ClipConst, clamp_high(clamp_low(x, splat(p[0])), splat(p[1])))
-    F1(ScaleShift, x * p[0] + p[1])
-    F1(Square, x * x)
-    F1(Cube, x * x * x)
-    F2(Add, x + y)
-    F2(Sub, x - y)
-    F2(Mul, x * y)
-    F2(Div, x / y)
-    F2(Max, x != x ? x : y != y ? y : max(x, y))
-    F2(Min, x != x ? x : y != y ? y : min(x, y))
-    F2(PRelu, x < 0.0f ? x * y : x)
-    S2(Pow, kF32, float, float, kF32, power(x, y))
-    S2(FMod, kF32, float, float, kF32, ieee_mod(x, y))
-    S1(Sin, kF32, float, float, kF32, __builtin_sinf(x))
-    S1(Cos, kF32, float, float, kF32, __builtin_cosf(x))
-    S1(Tan, kF32, float, float, kF32, __builtin_tanf(x))
-    S1(Asin, kF32, float, float, kF32, __builtin_asinf(x))
-    S1(Acos, kF32, float, float, kF32, __builtin_acosf(x))
-    S1(Atan, kF32, float, float, kF32, __builtin_atanf(x))
-    S1(Sinh, kF32, float, float, kF32, __builtin_sinhf(x))
-    S1(Cosh, kF32, float, float, kF32, __builtin_coshf(x))
-    S1(Asinh, kF32, float, float, kF32, __builtin_asinhf(x))
-    S1(Acosh, kF32, float, float, kF32, __builtin_acoshf(x))
-    S1(Atanh, kF32, float, float, kF32, __builtin_atanhf(x))
-    S1(IsNaN, kF32, float, uint8_t, kBool, x != x)
-    COMPARE(kF32, float)
-    S2(Add, kF64, double, double, kF64, x + y)
-    S2(Sub, kF64, double, double, kF64, x - y)
-    S2(Mul, kF64, double, double, kF64, x * y)
-    S2(Div, kF64, double, double, kF64, x / y)
-    COMPARE(kF64, double)
-    SIGNED(kI64, int64_t)
-    SIGNED(kI32, int32_t)
-    INTEGER(kU8, uint8_t)
-    SIGNED(kI8, int8_t)
-    S2(And, kBool, uint8_t, uint8_t, kBool, x && y)
-    S2(Or, kBool, uint8_t, uint8_t, kBool, x || y)
-    S2(Xor, kBool, uint8_t, uint8_t, kBool, (x != 0) != (y != 0))
-    S1(Not, kBool, uint8_t, uint8_t, kBool, !x)
-    S2(Equal, kBool, uint8_t, uint8_t, kBool, (x != 0) == (y != 0))
-    {"Where", kBool, kBool, where<uint8_t>},
-    CASTS_FROM(kF32, float)
-    CASTS_FROM(kI64, int64_t)
-    CASTS_FROM(kI32, int32_t)
-    CASTS_FROM(kU8, uint8_t)
-    CASTS_FROM(kI8, int8_t)
-    CASTS_FROM(kBool, bool)
-    CASTS_FROM(kF64, double)
-};
+    F1(Relu, clamp_low(x, splat(0.0f))) F1(Abs, abs(x)) F1(Neg, -x) F1(Exp, exp(x)) F1(Log, log(x)) F1(
+        Sqrt, sqrt(x)) F1(Reciprocal, 1.0f / x) F1(Sigmoid, sigmoid(x)) F1(Tanh, tanh(x)) F1(Erf, erf(x))
+        F1(Floor, floor(x)) F1(Ceil, ceil(x)) F1(Round, round_even(x)) F1(Sign, sign(x)) F1(Softplus, softplus(x)) F1(
+            Softsign, x / (1.0f + abs(x))) F1(HardSwish, x* hard_sigmoid(x, splat(0.16666667f), splat(0.5f)))
+            F1(HardSigmoid, hard_sigmoid(x, splat(p[0]), splat(p[1]))) F1(LeakyRelu, x < 0.0f ? x * p[0] : x) F1(
+                Elu, x < 0.0f ? (exp(x) - 1.0f) * p[0] : x) F1(Selu, (x <= 0.0f ? (exp(x) - 1.0f) * p[0] : x) * p[1])
+                F1(Celu, clamp_low(x, splat(0.0f)) + min(splat(0.0f), p[0] * (exp(x / p[0]) - 1.0f))) F1(
+                    ThresholdedRelu, x > p[0] ? x : splat(0.0f)) F1(Mish, x* tanh(softplus(x))) F1(GeluErf, gelu_erf(x))
+                    F1(GeluTanh, gelu_tanh(x)) F1(Swish, x* sigmoid(x* p[0]))
+                        F1(ClipConst, clamp_high(clamp_low(x, splat(p[0])), splat(p[1]))) F1(ScaleShift, x* p[0] + p[1])
+                            F1(Square, x* x) F1(Cube, x* x* x) F2(Add, x + y) F2(Sub, x - y) F2(
+                                Mul, x* y) F2(Div, x / y) F2(Max, x != x   ? x
+                                                                  : y != y ? y
+                                                                           : max(x, y)) F2(Min, x != x   ? x
+                                                                                                : y != y ? y
+                                                                                                         : min(x, y))
+                                F2(PRelu, x < 0.0f ? x * y : x) S2(Pow, kF32, float, float, kF32, power(x, y))
+                                    S2(FMod, kF32, float, float, kF32, ieee_mod(x, y)) S1(Sin, kF32, float, float, kF32,
+                                                                                          __builtin_sinf(x))
+                                        S1(Cos, kF32, float, float, kF32, __builtin_cosf(x)) S1(Tan, kF32, float, float,
+                                                                                                kF32, __builtin_tanf(x))
+                                            S1(Asin, kF32, float, float, kF32, __builtin_asinf(x))
+                                                S1(Acos, kF32, float, float, kF32, __builtin_acosf(x))
+                                                    S1(Atan, kF32, float, float, kF32, __builtin_atanf(x)) S1(
+                                                        Sinh, kF32, float, float, kF32, __builtin_sinhf(x))
+                                                        S1(Cosh, kF32, float, float, kF32, __builtin_coshf(x)) S1(
+                                                            Asinh, kF32, float, float, kF32, __builtin_asinhf(x))
+                                                            S1(Acosh, kF32, float, float, kF32, __builtin_acoshf(x)) S1(
+                                                                Atanh, kF32, float, float, kF32, __builtin_atanhf(x))
+                                                                S1(IsNaN, kF32, float, uint8_t, kBool, x != x) COMPARE(
+                                                                    kF32, float) S2(Add, kF64, double, double, kF64,
+                                                                                    x + y) S2(Sub, kF64, double, double,
+                                                                                              kF64, x - y)
+                                                                    S2(Mul, kF64, double, double, kF64,
+                                                                       x* y) S2(Div, kF64, double, double, kF64, x / y)
+                                                                        COMPARE(kF64, double) SIGNED(kI64, int64_t)
+                                                                            SIGNED(kI32, int32_t) INTEGER(kU8, uint8_t)
+                                                                                SIGNED(kI8, int8_t) S2(
+                                                                                    And, kBool, uint8_t, uint8_t, kBool,
+                                                                                    x&& y) S2(Or, kBool, uint8_t,
+                                                                                              uint8_t, kBool, x || y)
+                                                                                    S2(Xor, kBool, uint8_t, uint8_t,
+                                                                                       kBool, (x != 0) != (y != 0))
+                                                                                        S1(Not, kBool, uint8_t, uint8_t,
+                                                                                           kBool, !x)
+                                                                                            S2(Equal, kBool, uint8_t,
+                                                                                               uint8_t, kBool,
+                                                                                               (x != 0) == (y != 0)){
+                                                                                                "Where", kBool, kBool,
+                                                                                                where<uint8_t>},
+    CASTS_FROM(kF32, float) CASTS_FROM(kI64, int64_t) CASTS_FROM(kI32, int32_t) CASTS_FROM(kU8, uint8_t)
+        CASTS_FROM(kI8, int8_t) CASTS_FROM(kBool, bool) CASTS_FROM(kF64, double)};
 
 }  // namespace
 
@@ -227,8 +229,8 @@ void activate_row(float* x, int64_t n, int act, float a, float b) {
     // clang-format off
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
 #undef CASE
-    // clang-format on
-    default: return;
+        // clang-format on
+        default : return;
   }
 }
 

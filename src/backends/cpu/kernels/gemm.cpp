@@ -18,11 +18,11 @@ constexpr int64_t kMc = kMr * (AI_VMM_LANES == 16 ? 10 : 16);
 
 inline int64_t low(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Tile of M rows and P neighbouring panels: c (+)= a · b over depth k. Rows of the packed tile of A lie interleaved when
-// a_row is 1.
+// Tile of M rows and P neighbouring panels: c (+)= a · b over depth k. Rows of the packed tile of A lie interleaved
+// when a_row is 1.
 template <int M, int P>
-inline __attribute__((always_inline)) void product(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* b,
-                                                   int64_t panel_step, vf (&acc)[M][P * kV]) {
+inline __attribute__((always_inline)) void product(int64_t k, const float* a, int64_t a_row, int64_t a_col,
+                                                   const float* b, int64_t panel_step, vf (&acc)[M][P * kV]) {
   for (int64_t p = 0; p < k; ++p) {
     vf w[P * kV];
 #pragma GCC unroll 8
@@ -46,8 +46,8 @@ struct Out {
 };
 
 template <int M, int P>
-void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t panel_step, int64_t row, int64_t column,
-          const Out& o) {
+void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t panel_step, int64_t row,
+          int64_t column, const Out& o) {
   const Gemm& g = *o.g;
   vf acc[M][P * kV] = {};
   product<M, P>(k, a, a_row, a_col, b, panel_step, acc);
@@ -65,8 +65,10 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
         vf x = acc[i][v];
         if (!plain) x *= g.alpha;
         // The residual may lie where the result goes: it is read before the first sum is stored.
-        if (!o.first) x += load(at);
-        else if (g.residual) x += load(g.residual + (row + i) * g.residual_row + column + v * kLanes);
+        if (!o.first)
+          x += load(at);
+        else if (g.residual)
+          x += load(g.residual + (row + i) * g.residual_row + column + v * kLanes);
         if (o.last) {
           if (g.bias) x += load(g.bias + column + v * kLanes);
           if (g.row_bias) x += g.row_bias[row + i];
@@ -79,8 +81,10 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
         float* at = c + i * g.c_row + v * kLanes;
         vf x = acc[i][v];
         if (!plain) x *= g.alpha;
-        if (!o.first) x += load_part(at, n);
-        else if (g.residual) x += load_part(g.residual + (row + i) * g.residual_row + column + v * kLanes, n);
+        if (!o.first)
+          x += load_part(at, n);
+        else if (g.residual)
+          x += load_part(g.residual + (row + i) * g.residual_row + column + v * kLanes, n);
         if (o.last) {
           if (g.bias) x += load_part(g.bias + column + v * kLanes, n);
           if (g.row_bias) x += g.row_bias[row + i];
@@ -97,9 +101,10 @@ void tile(int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* 
 }
 
 typedef void (*Tile)(int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t, int64_t, const Out&);
-const Tile kTiles[] = {nullptr, tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>,
+const Tile kTiles[] = {nullptr,    tile<1, 1>, tile<2, 1>, tile<3, 1>,  tile<4, 1>,  tile<5, 1>,  tile<6, 1>,
 #if AI_VMM_LANES == 16
-                       tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>, tile<13, 1>, tile<14, 1>
+                       tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>, tile<13, 1>,
+                       tile<14, 1>
 #endif
 };
 
@@ -130,7 +135,8 @@ void gemm_shape(GemmShape* s) { *s = {kMr, kNr, int(kKc)}; }
 int64_t gemm_packed_size(int64_t k, int64_t n) { return k * ((n + kNr - 1) / kNr * kNr); }
 int64_t gemm_scratch() { return kMc * kKc; }
 
-void gemm_pack(int64_t k, int64_t n, const float* b, int64_t row, int64_t col, float* packed, int64_t first, int64_t last) {
+void gemm_pack(int64_t k, int64_t n, const float* b, int64_t row, int64_t col, float* packed, int64_t first,
+               int64_t last) {
   int64_t padded = (n + kNr - 1) / kNr * kNr;
   for (int64_t k0 = 0; k0 < k; k0 += kKc) {
     int64_t kc = low(kKc, k - k0);
@@ -159,9 +165,9 @@ void gemm_run(const Gemm* gp, int64_t r0, int64_t r1, int64_t p0, int64_t p1, fl
   int64_t padded = (g.n + kNr - 1) / kNr * kNr;
   switch (r1 - r0) {
     case 1: return few_rows<1, 4>(g, r0, p0, p1);
-    case 2: return few_rows<2, kLanes == 16 ? 4 : 2>(g, r0, p0, p1);
-    case 3: return few_rows<3, kLanes == 16 ? 2 : 1>(g, r0, p0, p1);
-    case 4: return few_rows<4, kLanes == 16 ? 2 : 1>(g, r0, p0, p1);
+    case 2: return few_rows < 2, kLanes == 16 ? 4 : 2 > (g, r0, p0, p1);
+    case 3: return few_rows < 3, kLanes == 16 ? 2 : 1 > (g, r0, p0, p1);
+    case 4: return few_rows < 4, kLanes == 16 ? 2 : 1 > (g, r0, p0, p1);
     default: break;
   }
   for (int64_t k0 = 0; k0 < g.k || k0 == 0; k0 += kKc) {
@@ -172,7 +178,8 @@ void gemm_run(const Gemm* gp, int64_t r0, int64_t r1, int64_t p0, int64_t p1, fl
       if (p1 - p0 <= 4 && g.a_col == 1) {  // A is read too seldom for packing to pay
         for (int64_t i = 0; i < mc; i += kMr)
           for (int64_t p = p0; p < p1; ++p)
-            kTiles[low(kMr, mc - i)](kc, g.a + (m0 + i) * g.a_row + k0, g.a_row, 1, g.b + k0 * padded + p * kc * kNr, 0, m0 + i, p * kNr, o);
+            kTiles[low(kMr, mc - i)](kc, g.a + (m0 + i) * g.a_row + k0, g.a_row, 1, g.b + k0 * padded + p * kc * kNr, 0,
+                                     m0 + i, p * kNr, o);
         continue;
       }
       for (int64_t i = 0; i < mc; i += kMr) {
@@ -191,8 +198,8 @@ void gemm_run(const Gemm* gp, int64_t r0, int64_t r1, int64_t p0, int64_t p1, fl
   }
 }
 
-void gemv(int64_t k, const float* x, int64_t x_col, const float* b, int64_t row, int64_t col, float* y, float alpha, int64_t first,
-          int64_t last) {
+void gemv(int64_t k, const float* x, int64_t x_col, const float* b, int64_t row, int64_t col, float* y, float alpha,
+          int64_t first, int64_t last) {
   if (col == 1) {  // sums of rows of B
     int64_t j = first;
     for (; j + 4 * kLanes <= last; j += 4 * kLanes) {
@@ -207,7 +214,8 @@ void gemv(int64_t k, const float* x, int64_t x_col, const float* b, int64_t row,
     for (; j < last; j += kLanes) {
       int64_t n = low(kLanes, last - j);
       vf s = {};
-      for (int64_t p = 0; p < k; ++p) s += splat(x[p * x_col]) * (n == kLanes ? load(b + p * row + j) : load_part(b + p * row + j, n));
+      for (int64_t p = 0; p < k; ++p)
+        s += splat(x[p * x_col]) * (n == kLanes ? load(b + p * row + j) : load_part(b + p * row + j, n));
       store_part(y + j, s * alpha, n);
     }
     return;

@@ -39,8 +39,10 @@ void pool_plane(const PoolShape* pp, const float* in, float* out, int block, int
               const float* row = in + (z * p.in[1] + y) * p.in[2];
               for (int64_t x = sw.first; x < sw.last; x += sw.step, ++count) {
                 float e = row[x];
-                if (max_kind) v = e > v || e != e ? e : v;
-                else v += e;
+                if (max_kind)
+                  v = e > v || e != e ? e : v;
+                else
+                  v += e;
               }
             }
           *to = max_kind ? v : v / float(p.count_padding ? sd.counted * sh.counted * sw.counted : count);

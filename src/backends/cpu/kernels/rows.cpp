@@ -34,10 +34,12 @@ inline float fold_lanes(vf v, Combine combine) {
   return s[0];
 }
 inline float row_sum(const float* in, int64_t n) {
-  return sum(fold(in, n, 0.0f, [](vf x) { return x; }, [](vf a, vf b) { return a + b; }));
+  return sum(fold(
+      in, n, 0.0f, [](vf x) { return x; }, [](vf a, vf b) { return a + b; }));
 }
 inline float row_max(const float* in, int64_t n) {
-  vf m = fold(in, n, -__builtin_inff(), [](vf x) { return x; }, nan_max);
+  vf m = fold(
+      in, n, -__builtin_inff(), [](vf x) { return x; }, nan_max);
   return fold_lanes(m, [](float a, float b) { return a != a ? a : b != b ? b : a > b ? a : b; });
 }
 
@@ -61,9 +63,15 @@ float reduce_row(const float* in, int64_t n, int kind) {
       vf m = fold(in, n, __builtin_inff(), same, nan_min);
       return fold_lanes(m, [](float a, float b) { return a != a ? a : b != b ? b : a < b ? a : b; });
     }
-    case 3: return fold_lanes(fold(in, n, 1.0f, same, [](vf a, vf b) { return a * b; }), [](float a, float b) { return a * b; });
-    case 4: return sum(fold(in, n, 0.0f, [](vf x) { return x * x; }, add));
-    case 5: return sum(fold(in, n, 0.0f, [](vf x) { return abs(x); }, add));
+    case 3:
+      return fold_lanes(fold(in, n, 1.0f, same, [](vf a, vf b) { return a * b; }),
+                        [](float a, float b) { return a * b; });
+    case 4:
+      return sum(fold(
+          in, n, 0.0f, [](vf x) { return x * x; }, add));
+    case 5:
+      return sum(fold(
+          in, n, 0.0f, [](vf x) { return abs(x); }, add));
     default: return row_sum(in, n);
   }
 }
@@ -73,7 +81,11 @@ void reduce_into(float* acc, const float* in, int64_t n, int kind) {
     case 1: return each(acc, acc, n, [=](vf a, int64_t i, int k) { return nan_max(a, load_some(in + i, k)); });
     case 2: return each(acc, acc, n, [=](vf a, int64_t i, int k) { return nan_min(a, load_some(in + i, k)); });
     case 3: return each(acc, acc, n, [=](vf a, int64_t i, int k) { return a * load_some(in + i, k); });
-    case 4: return each(acc, acc, n, [=](vf a, int64_t i, int k) { vf x = load_some(in + i, k); return a + x * x; });
+    case 4:
+      return each(acc, acc, n, [=](vf a, int64_t i, int k) {
+        vf x = load_some(in + i, k);
+        return a + x * x;
+      });
     case 5: return each(acc, acc, n, [=](vf a, int64_t i, int k) { return a + abs(load_some(in + i, k)); });
     default: return each(acc, acc, n, [=](vf a, int64_t i, int k) { return a + load_some(in + i, k); });
   }
@@ -82,7 +94,8 @@ void reduce_into(float* acc, const float* in, int64_t n, int kind) {
 void moments(const float* in, int64_t n, float* mean, float* variance) {
   // Two passes: the shifted sum is exact enough where mean² dwarfs the variance.
   float m = n > 0 ? row_sum(in, n) / float(n) : 0.0f;
-  vf s = fold(in, n, 0.0f, [=](vf x) { return (x - m) * (x - m); }, [](vf a, vf b) { return a + b; });
+  vf s = fold(
+      in, n, 0.0f, [=](vf x) { return (x - m) * (x - m); }, [](vf a, vf b) { return a + b; });
   *mean = m;
   *variance = n > 0 ? sum(s) / float(n) : 0.0f;
 }
@@ -97,7 +110,8 @@ void softmax_row(const float* in, const float* mask, float scale, float* out, in
   if (m == -__builtin_inff()) m = 0.0f;
   vf total = {};
   if (log) {
-    total = fold(in, n, 0.0f, [=](vf x) { return exp(x - m); }, [](vf a, vf b) { return a + b; });
+    total = fold(
+        in, n, 0.0f, [=](vf x) { return exp(x - m); }, [](vf a, vf b) { return a + b; });
     vf sums = splat(sum(total));
     float shift = m + ai_vmm::cpu::AI_VMM_ISA::log(sums)[0];
     each(in, out, n, [=](vf x, int64_t, int) { return x - shift; });
@@ -142,8 +156,8 @@ void softmax_columns(const float* in, float* out, int64_t n, int64_t width, int 
   }
 }
 
-void norm_row(const float* in, const float* add, float* sum_out, const float* scale, const float* bias, float eps, int rms, float* out,
-              int64_t n, float* mean, float* inv) {
+void norm_row(const float* in, const float* add, float* sum_out, const float* scale, const float* bias, float eps,
+              int rms, float* out, int64_t n, float* mean, float* inv) {
   if (add) {
     float* to = sum_out ? sum_out : out;
     each(in, to, n, [=](vf x, int64_t i, int k) { return x + load_some(add + i, k); });
@@ -160,11 +174,13 @@ void norm_row(const float* in, const float* add, float* sum_out, const float* sc
   if (inv) *inv = r;
   float shift = -m * r;
   if (scale && bias)
-    each(in, out, n, [=](vf x, int64_t i, int k) { return (x * r + shift) * load_some(scale + i, k) + load_some(bias + i, k); });
+    each(in, out, n,
+         [=](vf x, int64_t i, int k) { return (x * r + shift) * load_some(scale + i, k) + load_some(bias + i, k); });
   else if (scale)
     each(in, out, n, [=](vf x, int64_t i, int k) { return (x * r + shift) * load_some(scale + i, k); });
   else
-    each(in, out, n, [=](vf x, int64_t i, int k) { return bias ? x * r + shift + load_some(bias + i, k) : x * r + shift; });
+    each(in, out, n,
+         [=](vf x, int64_t i, int k) { return bias ? x * r + shift + load_some(bias + i, k) : x * r + shift; });
 }
 
 void transpose(const float* in, int64_t rows, int64_t columns, int64_t in_row, float* out, int64_t out_row) {

@@ -1,5 +1,5 @@
-// Vectors of floats for the kernels. Every kernels/*.cpp is compiled once per instruction set, in a namespace of its own
-// (AI_VMM_ISA), so nothing from these files may be inline in a shared namespace, and no standard container is used:
+// Vectors of floats for the kernels. Every kernels/*.cpp is compiled once per instruction set, in a namespace of its
+// own (AI_VMM_ISA), so nothing from these files may be inline in a shared namespace, and no standard container is used:
 // the linker could keep the copy that needs the newest instructions.
 #pragma once
 

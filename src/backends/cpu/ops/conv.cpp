@@ -35,7 +35,8 @@ void pad_weights(const float* from, const Shape& w, const ConvNode& c, int64_t i
   int64_t rows = c.transposed ? ic : oc, columns = c.transposed ? oc / c.groups : ic / c.groups;
   if (c.groups > 1) columns = w[1];  // padded only depthwise: one channel a group
   to.assign(size_t(rows * columns * k), 0.0f);
-  for (int64_t r = 0; r < w[0]; ++r) std::memcpy(to.data() + r * columns * k, from + r * w[1] * k, size_t(w[1] * k) * 4);
+  for (int64_t r = 0; r < w[0]; ++r)
+    std::memcpy(to.data() + r * columns * k, from + r * w[1] * k, size_t(w[1] * k) * 4);
 }
 
 Result<onednn::ConvSpec> spec_of(const ConvNode& c, const Bind& b) {
@@ -55,7 +56,8 @@ Result<onednn::ConvSpec> spec_of(const ConvNode& c, const Bind& b) {
     s.kernel[d] = w[i + 2];
     s.stride[d] = c.stride.empty() ? 1 : c.stride[i];
     s.dilation[d] = c.dilation.empty() ? 1 : c.dilation[i];
-    int64_t reach = (s.kernel[d] - 1) * s.dilation[d] + 1, small = c.transposed ? s.in[d] : s.out[d], big = c.transposed ? s.out[d] : s.in[d];
+    int64_t reach = (s.kernel[d] - 1) * s.dilation[d] + 1, small = c.transposed ? s.in[d] : s.out[d],
+            big = c.transposed ? s.out[d] : s.in[d];
     int64_t total = (small - 1) * s.stride[d] + reach - big;  // both sides; negative where the last input is not read
     if (c.auto_pad == "SAME_UPPER" || c.auto_pad == "SAME_LOWER") {
       int64_t t = std::max<int64_t>(total, 0);
@@ -99,7 +101,8 @@ Bound bind_loops(const std::shared_ptr<const ConvNode>& c, const onednn::ConvSpe
     if (out_count != n * oc * out_size && residual != y) std::memset(y, 0, size_t(out_count) * 4);
     // The input position that tap k of output o reads along an axis; -1 when there is none.
     auto source = [&](int d, int64_t o, int64_t k) {
-      int64_t i = s.transposed ? o + s.before[d] - k * s.dilation[d] : o * s.stride[d] - s.before[d] + k * s.dilation[d];
+      int64_t i =
+          s.transposed ? o + s.before[d] - k * s.dilation[d] : o * s.stride[d] - s.before[d] + k * s.dilation[d];
       if (s.transposed) {
         if (i < 0 || i % s.stride[d]) return int64_t(-1);
         i /= s.stride[d];
@@ -113,13 +116,15 @@ Bound bind_loops(const std::shared_ptr<const ConvNode>& c, const onednn::ConvSpe
           const int64_t q[3] = {p / (s.out[1] * s.out[2]), p / s.out[2] % s.out[1], p % s.out[2]};
           double sum = bias ? double(bias[o]) : 0.0;
           for (int64_t t = 0; t < taps; ++t) {
-            const int64_t a = source(0, q[0], t / (s.kernel[1] * s.kernel[2])), e = source(1, q[1], t / s.kernel[2] % s.kernel[1]),
-                          f = source(2, q[2], t % s.kernel[2]);
+            const int64_t a = source(0, q[0], t / (s.kernel[1] * s.kernel[2])),
+                          e = source(1, q[1], t / s.kernel[2] % s.kernel[1]), f = source(2, q[2], t % s.kernel[2]);
             if (a < 0 || e < 0 || f < 0) continue;
             for (int64_t i = 0; i < group_in; ++i) {
               const int64_t weight = s.transposed ? (g * group_in + i) * group_out + o % group_out : o * group_in + i;
-              sum += double(x[place_of(image, g * group_in + i, (a * s.in[1] + e) * s.in[2] + f, ic, in_size, c->in.block)]) *
-                     double(w[weight * taps + t]);
+              sum +=
+                  double(
+                      x[place_of(image, g * group_in + i, (a * s.in[1] + e) * s.in[2] + f, ic, in_size, c->in.block)]) *
+                  double(w[weight * taps + t]);
             }
           }
           const int64_t to = place_of(image, o, p, oc, out_size, c->out.block);
@@ -142,26 +147,43 @@ bool bind_pointwise_groups(const ConvNode& c, const onednn::ConvSpec& s, const B
   int64_t hw = s.in[0] * s.in[1] * s.in[2], m = s.oc / s.groups, k = s.ic / s.groups, jobs = s.n * s.groups;
   GemmShape shape;
   kernels().gemm_shape(&shape);
-  int64_t panels = (hw + shape.nr - 1) / shape.nr, packed = kernels().gemm_packed_size(k, hw), work = (kernels().gemm_scratch() + packed + 15) / 16 * 16;
+  int64_t panels = (hw + shape.nr - 1) / shape.nr, packed = kernels().gemm_packed_size(k, hw),
+          work = (kernels().gemm_scratch() + packed + 15) / 16 * 16;
   double flops = 2.0 * double(jobs * m * k) * double(hw);
   int threads = int(std::clamp<double>(flops / 4e5, 1, b.threads));
   Activation act = c.act;
   bool bias = c.has_bias, residual = c.has_residual;
   int64_t groups = s.groups;
   bound = Bound{[=](Run& r) -> Status {
-    parallel(std::min(threads, r.threads), jobs, 1, [&](int64_t first, int64_t last) {
-      float* own = reinterpret_cast<float*>(r.scratch) + worker_index * work;
-      float* panel = own + kernels().gemm_scratch();
-      for (int64_t i = first; i < last; ++i) {
-        int64_t g = i % groups;
-        kernels().gemm_pack(k, hw, r.in<float>(0) + i * k * hw, hw, 1, panel, 0, panels);
-        Gemm p{m, hw, k, r.in<float>(1) + g * m * k, k, 1, panel, r.out<float>(0) + i * m * hw, hw, 1.0f, nullptr,
-               residual ? r.in<float>(3) + i * m * hw : nullptr, hw, int(act.act), act.a, act.b, bias ? r.in<float>(2) + g * m : nullptr};
-        kernels().gemm_run(&p, 0, m, 0, panels, own);
-      }
-    });
-    return {};
-  }, work * 4 * threads, "group products", flops};
+                  parallel(std::min(threads, r.threads), jobs, 1, [&](int64_t first, int64_t last) {
+                    float* own = reinterpret_cast<float*>(r.scratch) + worker_index * work;
+                    float* panel = own + kernels().gemm_scratch();
+                    for (int64_t i = first; i < last; ++i) {
+                      int64_t g = i % groups;
+                      kernels().gemm_pack(k, hw, r.in<float>(0) + i * k * hw, hw, 1, panel, 0, panels);
+                      Gemm p{m,
+                             hw,
+                             k,
+                             r.in<float>(1) + g * m * k,
+                             k,
+                             1,
+                             panel,
+                             r.out<float>(0) + i * m * hw,
+                             hw,
+                             1.0f,
+                             nullptr,
+                             residual ? r.in<float>(3) + i * m * hw : nullptr,
+                             hw,
+                             int(act.act),
+                             act.a,
+                             act.b,
+                             bias ? r.in<float>(2) + g * m : nullptr};
+                      kernels().gemm_run(&p, 0, m, 0, panels, own);
+                    }
+                  });
+                  return {};
+                },
+                work * 4 * threads, "group products", flops};
   return true;
 }
 
@@ -175,13 +197,16 @@ double time_of(const onednn::Convolution& conv, const onednn::ConvSpec& s) {
     std::memset(buffer.get(), 0, size_t(bytes));
     return buffer;
   };
-  auto in = zeros(count(s.n, s.ic, s.in) * 4), out = zeros(count(s.n, s.oc, s.out) * 4), w = zeros(conv.weight_bytes()), b = zeros(s.oc * 4),
-       scratch = zeros(conv.scratch_bytes());
+  auto in = zeros(count(s.n, s.ic, s.in) * 4), out = zeros(count(s.n, s.oc, s.out) * 4), w = zeros(conv.weight_bytes()),
+       b = zeros(s.oc * 4), scratch = zeros(conv.scratch_bytes());
   auto call = conv.call();
   double least = 1e9;
   for (int i = 0; i < 4; ++i) {
     auto start = std::chrono::steady_clock::now();
-    if (!call->run(static_cast<float*>(in.get()), w.get(), static_cast<float*>(b.get()), static_cast<float*>(out.get()), scratch.get()).ok()) return 1e9;
+    if (!call->run(static_cast<float*>(in.get()), w.get(), static_cast<float*>(b.get()), static_cast<float*>(out.get()),
+                   scratch.get())
+             .ok())
+      return 1e9;
     double t = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (i > 0) least = std::min(least, t);
   }
@@ -191,7 +216,8 @@ double time_of(const onednn::Convolution& conv, const onednn::ConvSpec& s) {
 // The direct convolution, or Winograd's where it measured faster by a tenth; asked once a process for equal layers.
 Result<std::shared_ptr<const onednn::Convolution>> choose(onednn::ConvSpec s, bool deterministic, int threads) {
   auto direct = AI_VMM_TAKE(onednn::Convolution::make(s));
-  bool candidate = direct && !deterministic && !s.transposed && s.spatial == 2 && s.groups == 1 && s.block_in == 16 && s.block_out == 16 && s.ic >= 32 && s.oc >= 32;
+  bool candidate = direct && !deterministic && !s.transposed && s.spatial == 2 && s.groups == 1 && s.block_in == 16 &&
+                   s.block_out == 16 && s.ic >= 32 && s.oc >= 32;
   for (int d = 0; d < 2; ++d) candidate &= s.kernel[d] == 3 && s.stride[d] == 1 && s.dilation[d] == 1 && s.out[d] >= 7;
   if (!candidate) return direct;
   // Pictures of nearly the same size are one question, so that growing inputs do not ask again and again.
@@ -217,7 +243,8 @@ Result<std::shared_ptr<const onednn::Convolution>> choose(onednn::ConvSpec s, bo
 Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b, const std::shared_ptr<Pack>& pack) {
   auto spec = AI_VMM_TAKE(spec_of(*c, b));
   if (product(b.out(0)) == 0) return Bound{[](Run&) -> Status { return {}; }};
-  if (product(b.in(0)) == 0) return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
+  if (product(b.in(0)) == 0)
+    return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
   if (Bound b1; bind_pointwise_groups(*c, spec, b, b1)) return b1;
   auto conv = AI_VMM_TAKE(choose(spec, c->deterministic, b.threads));
   Activation after;
@@ -254,36 +281,39 @@ Result<Bound> bind_conv(const std::shared_ptr<const ConvNode>& c, const Bind& b,
       return std::shared_ptr<const void>(buffer);
     });
   std::shared_ptr<onednn::Convolution::Call> call = conv->call();
-  int64_t own_weights = weights ? 0 : (weight_bytes + 63) / 64 * 64, own_bias = c->has_bias && !bias ? (spec.oc * 4 + 63) / 64 * 64 : 0;
+  int64_t own_weights = weights ? 0 : (weight_bytes + 63) / 64 * 64,
+          own_bias = c->has_bias && !bias ? (spec.oc * 4 + 63) / 64 * 64 : 0;
   int64_t scratch = (conv->scratch_bytes() + 63) / 64 * 64, out_bytes = physical_count(b.out(0), c->out) * 4;
   double flops = 2.0 * double(product(c->transposed ? b.in(0) : b.out(0))) * double(product(w, 1, w.size()));
   return Bound{[=](Run& r) -> Status {
-    const void* wp = weights.get();
-    const float* bp = static_cast<const float*>(bias.get());
-    if (!wp) {
-      wp = r.scratch + scratch;
-      packed_of(r.in<float>(1), r.scratch + scratch);
-    }
-    if (own_bias) {
-      auto* to = reinterpret_cast<float*>(r.scratch + scratch + own_weights);
-      std::memset(to, 0, size_t(own_bias));
-      std::memcpy(to, r.in<float>(2), size_t(oc) * 4);
-      bp = to;
-    }
-    float* out = r.out<float>(0);
-    if (spec.residual && r.in<float>(3) != out) std::memcpy(out, r.in<float>(3), size_t(out_bytes));
-    AI_VMM_TRY(call->run(r.in<float>(0), wp, bp, out, r.scratch));
-    if (after.act != Act::none)
-      parallel(r.threads, out_bytes / 4, 1 << 14, [&](int64_t first, int64_t last) {
-        kernels().activate_row(out + first, last - first, int(after.act), after.a, after.b);
-      });
-    return {};
-  }, scratch + own_weights + own_bias, conv->name(), flops};
+                 const void* wp = weights.get();
+                 const float* bp = static_cast<const float*>(bias.get());
+                 if (!wp) {
+                   wp = r.scratch + scratch;
+                   packed_of(r.in<float>(1), r.scratch + scratch);
+                 }
+                 if (own_bias) {
+                   auto* to = reinterpret_cast<float*>(r.scratch + scratch + own_weights);
+                   std::memset(to, 0, size_t(own_bias));
+                   std::memcpy(to, r.in<float>(2), size_t(oc) * 4);
+                   bp = to;
+                 }
+                 float* out = r.out<float>(0);
+                 if (spec.residual && r.in<float>(3) != out) std::memcpy(out, r.in<float>(3), size_t(out_bytes));
+                 AI_VMM_TRY(call->run(r.in<float>(0), wp, bp, out, r.scratch));
+                 if (after.act != Act::none)
+                   parallel(r.threads, out_bytes / 4, 1 << 14, [&](int64_t first, int64_t last) {
+                     kernels().activate_row(out + first, last - first, int(after.act), after.a, after.b);
+                   });
+                 return {};
+               },
+               scratch + own_weights + own_bias, conv->name(), flops};
 }
 
 Made conv(const Make& m, bool transposed) {
   if (m.dtype(0) != DType::f32) return "only float32 has convolution kernels";
-  int64_t rank = m.rank(0) < 0 ? m.rank(1) : m.rank(0);  // the weights' rank is the input's, which a branch may leave unknown
+  int64_t rank =
+      m.rank(0) < 0 ? m.rank(1) : m.rank(0);  // the weights' rank is the input's, which a branch may leave unknown
   if (rank < 3 || rank > 5) return "convolutions of one to three spatial axes only";
   auto act = activation_of(m.node);
   if (!act) return "an unknown activation";
@@ -320,26 +350,29 @@ Made make_reorder(const Make& m) {
   Layout in = m.layout(0), out = m.out_layout(0);
   return BindFn([=](const Bind& s) -> Result<Bound> {
     const Shape& x = s.in(0);
-    int64_t n = x[0], c = x[1], inner = product(x, 2, x.size()), block = std::max(in.block, out.block), blocks = (c + block - 1) / block;
+    int64_t n = x[0], c = x[1], inner = product(x, 2, x.size()), block = std::max(in.block, out.block),
+            blocks = (c + block - 1) / block;
     bool to_blocked = out.block != 0;
     return Bound{[=](Run& r) -> Status {
-      const float* from = r.in<float>(0);
-      float* to = r.out<float>(0);
-      parallel(r.threads, n * blocks, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner * block, 1)), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          int64_t at = i / blocks, cb = i % blocks, used = std::min(block, c - cb * block);
-          float* b = (to_blocked ? to : const_cast<float*>(from)) + i * block * inner;
-          float* p = (to_blocked ? const_cast<float*>(from) : to) + (at * c + cb * block) * inner;
-          if (to_blocked) {
-            if (used < block) std::memset(b, 0, size_t(block * inner) * 4);
-            kernels().transpose(p, used, inner, inner, b, block);
-          } else {
-            kernels().transpose(b, inner, used, block, p, inner);
-          }
-        }
-      });
-      return {};
-    }, 0, to_blocked ? "to blocks" : "to rows", 0};
+                   const float* from = r.in<float>(0);
+                   float* to = r.out<float>(0);
+                   parallel(r.threads, n * blocks, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner * block, 1)),
+                            [&](int64_t first, int64_t last) {
+                              for (int64_t i = first; i < last; ++i) {
+                                int64_t at = i / blocks, cb = i % blocks, used = std::min(block, c - cb * block);
+                                float* b = (to_blocked ? to : const_cast<float*>(from)) + i * block * inner;
+                                float* p = (to_blocked ? const_cast<float*>(from) : to) + (at * c + cb * block) * inner;
+                                if (to_blocked) {
+                                  if (used < block) std::memset(b, 0, size_t(block * inner) * 4);
+                                  kernels().transpose(p, used, inner, inner, b, block);
+                                } else {
+                                  kernels().transpose(b, inner, used, block, p, inner);
+                                }
+                              }
+                            });
+                   return {};
+                 },
+                 0, to_blocked ? "to blocks" : "to rows", 0};
   });
 }
 

@@ -13,7 +13,7 @@ namespace ai_vmm::cpu {
 
 namespace {
 
-constexpr int64_t kBlock = 1024;     // elements of a block: a few of them fit the first-level cache
+constexpr int64_t kBlock = 1024;  // elements of a block: a few of them fit the first-level cache
 constexpr int64_t kRegister = kBlock * 8;
 
 std::span<const BlockEntry> functions() {
@@ -27,9 +27,11 @@ std::span<const BlockEntry> functions() {
 
 // Cost of one element, in additions.
 int cost_of(std::string_view op) {
-  for (const char* cheap : {"Add", "Sub", "Mul", "Relu", "Max", "Min", "Abs", "Neg", "ClipConst", "ScaleShift", "Where", "Square"})
+  for (const char* cheap :
+       {"Add", "Sub", "Mul", "Relu", "Max", "Min", "Abs", "Neg", "ClipConst", "ScaleShift", "Where", "Square"})
     if (op == cheap) return 1;
-  for (const char* libm : {"Pow", "FMod", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"})
+  for (const char* libm :
+       {"Pow", "FMod", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"})
     if (op == libm) return 40;
   return 6;
 }
@@ -44,7 +46,8 @@ std::optional<float> scalar(const Graph& g, ValueId v) {
 int find_block_function(const char* op, DType in, DType out) {
   auto all = functions();
   for (size_t i = 0; i < all.size(); ++i)
-    if (all[i].in == int(in) && (out == DType::undefined || all[i].out == int(out)) && std::strcmp(all[i].op, op) == 0) return int(i);
+    if (all[i].in == int(in) && (out == DType::undefined || all[i].out == int(out)) && std::strcmp(all[i].op, op) == 0)
+      return int(i);
   return -1;
 }
 
@@ -55,7 +58,8 @@ std::optional<BlockProgram> block_program(const Graph& g, const Node& n) {
     auto code = n.ints("code");
     auto params = n.floats("params");
     for (size_t i = 0; i * 4 < code.size(); ++i)
-      p.code.push_back({int(code[4 * i]), int(code[4 * i + 1]), int(code[4 * i + 2]), int(code[4 * i + 3]), params[2 * i], params[2 * i + 1]});
+      p.code.push_back({int(code[4 * i]), int(code[4 * i + 1]), int(code[4 * i + 2]), int(code[4 * i + 3]),
+                        params[2 * i], params[2 * i + 1]});
     for (int64_t r : n.ints("results")) p.results.push_back(int(r));
     return p;
   }
@@ -73,7 +77,8 @@ std::optional<BlockProgram> block_program(const Graph& g, const Node& n) {
     if (v != kAbsent) given.push_back(v);
   bool ok = true;
   // Results are numbered after the inputs, so inputs are entered first.
-  auto emit = [&](const char* op, DType in, int a, int b = -1, int c = -1, float p0 = 0, float p1 = 0, DType result = DType::undefined) {
+  auto emit = [&](const char* op, DType in, int a, int b = -1, int c = -1, float p0 = 0, float p1 = 0,
+                  DType result = DType::undefined) {
     int fn = find_block_function(op, in, result);
     if (fn < 0) ok = false;
     p.code.push_back({fn, a, b, c, p0, p1});
@@ -109,7 +114,8 @@ std::optional<BlockProgram> block_program(const Graph& g, const Node& n) {
   if (op == "LeakyRelu") return unary("LeakyRelu", n.f("alpha", 0.01f));
   if (op == "Elu") return unary("Elu", n.f("alpha", 1.0f));
   if (op == "Celu") return unary("Celu", n.f("alpha", 1.0f));
-  if (op == "Selu") return unary("Selu", n.f("alpha", 1.67326319217681884765625f), n.f("gamma", 1.05070102214813232421875f));
+  if (op == "Selu")
+    return unary("Selu", n.f("alpha", 1.67326319217681884765625f), n.f("gamma", 1.05070102214813232421875f));
   if (op == "ThresholdedRelu") return unary("ThresholdedRelu", n.f("alpha", 1.0f));
   if (op == "Swish") return unary("Swish", n.f("alpha", 1.0f));
   if (op == "Dropout" || op == "Identity") return std::nullopt;
@@ -167,8 +173,9 @@ std::optional<BlockProgram> block_program(const Graph& g, const Node& n) {
     if (op == "Mean" || xs.size() == 1) emit("ScaleShift", t, x, -1, -1, 1.0f / float(xs.size()), 0);
     return done();
   }
-  static const char* const kTwo[] = {"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Equal", "Less", "Greater",
-                                     "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor"};
+  static const char* const kTwo[] = {"Add",   "Sub",   "Mul",  "Div",     "Max",         "Min",
+                                     "PRelu", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
+                                     "And",   "Or",    "Xor"};
   for (const char* name : kTwo)
     if (op == name) {
       if (given.size() != 2) return std::nullopt;
@@ -176,9 +183,10 @@ std::optional<BlockProgram> block_program(const Graph& g, const Node& n) {
       emit(name, t, a, b);
       return done();
     }
-  static const char* const kOne[] = {"Relu", "Abs", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Sigmoid", "Tanh", "Erf",
-                                     "Floor", "Ceil", "Round", "Sign", "Softplus", "Softsign", "HardSwish", "Mish", "Sin",
-                                     "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "IsNaN", "Not"};
+  static const char* const kOne[] = {"Relu",      "Abs",  "Neg",   "Exp",   "Log",   "Sqrt",  "Reciprocal", "Sigmoid",
+                                     "Tanh",      "Erf",  "Floor", "Ceil",  "Round", "Sign",  "Softplus",   "Softsign",
+                                     "HardSwish", "Mish", "Sin",   "Cos",   "Tan",   "Asin",  "Acos",       "Atan",
+                                     "Sinh",      "Cosh", "Asinh", "Acosh", "Atanh", "IsNaN", "Not"};
   for (const char* name : kOne)
     if (op == name) return unary(name);
   return std::nullopt;
@@ -206,9 +214,9 @@ Node program_node(const BlockProgram& p, std::vector<ValueId> outputs) {
 namespace {
 
 struct Operand {
-  int64_t size;               // bytes of an element
-  bool direct = false;        // contiguous as the output: used where it lies
-  bool single = false;        // one element for all
+  int64_t size;                  // bytes of an element
+  bool direct = false;           // contiguous as the output: used where it lies
+  bool single = false;           // one element for all
   std::vector<int64_t> strides;  // per collapsed dimension, in elements
 };
 
@@ -216,25 +224,26 @@ struct Operand {
 struct Plan {
   struct Op {
     BlockFn fn;
-    int a, b, c;    // operand numbers: inputs, then registers (inputs.size() + register)
-    int target;     // register, or -1 - output
+    int a, b, c;  // operand numbers: inputs, then registers (inputs.size() + register)
+    int target;   // register, or -1 - output
     int64_t out_size;
     float p[2];
   };
   std::vector<Op> ops;
   std::vector<Operand> in;
-  std::vector<int> staged;    // per input: number of its staging block, -1 when direct
+  std::vector<int> staged;  // per input: number of its staging block, -1 when direct
   std::vector<int64_t> out_size;
   std::vector<std::shared_ptr<const void>> padded;  // per input: constant in the blocked layout, or null
-  std::vector<int64_t> dims;  // collapsed
+  std::vector<int64_t> dims;                        // collapsed
   int64_t count = 0, blocks = 0;
   int registers = 0, stages = 0;
-  bool by_rows = false;       // blocks do not cross the innermost dimension
+  bool by_rows = false;  // blocks do not cross the innermost dimension
   int64_t row_blocks = 1;
 };
 
 template <class T>
-void fill(T* to, const T* from, const std::vector<int64_t>& dims, const std::vector<int64_t>& strides, int64_t start, int64_t n) {
+void fill(T* to, const T* from, const std::vector<int64_t>& dims, const std::vector<int64_t>& strides, int64_t start,
+          int64_t n) {
   size_t r = dims.size();
   int64_t at[8] = {}, offset = 0, rest = start;
   for (size_t d = r; d-- > 0;) {
@@ -266,18 +275,23 @@ void fill(T* to, const T* from, const std::vector<int64_t>& dims, const std::vec
   }
 }
 
-void fill(int64_t size, std::byte* to, const std::byte* from, const std::vector<int64_t>& dims, const std::vector<int64_t>& strides,
-          int64_t start, int64_t n) {
+void fill(int64_t size, std::byte* to, const std::byte* from, const std::vector<int64_t>& dims,
+          const std::vector<int64_t>& strides, int64_t start, int64_t n) {
   switch (size) {
-    case 1: return fill(reinterpret_cast<uint8_t*>(to), reinterpret_cast<const uint8_t*>(from), dims, strides, start, n);
-    case 2: return fill(reinterpret_cast<uint16_t*>(to), reinterpret_cast<const uint16_t*>(from), dims, strides, start, n);
-    case 4: return fill(reinterpret_cast<uint32_t*>(to), reinterpret_cast<const uint32_t*>(from), dims, strides, start, n);
-    default: return fill(reinterpret_cast<uint64_t*>(to), reinterpret_cast<const uint64_t*>(from), dims, strides, start, n);
+    case 1:
+      return fill(reinterpret_cast<uint8_t*>(to), reinterpret_cast<const uint8_t*>(from), dims, strides, start, n);
+    case 2:
+      return fill(reinterpret_cast<uint16_t*>(to), reinterpret_cast<const uint16_t*>(from), dims, strides, start, n);
+    case 4:
+      return fill(reinterpret_cast<uint32_t*>(to), reinterpret_cast<const uint32_t*>(from), dims, strides, start, n);
+    default:
+      return fill(reinterpret_cast<uint64_t*>(to), reinterpret_cast<const uint64_t*>(from), dims, strides, start, n);
   }
 }
 
 // Runs blocks [first, last) with `work` for staging blocks and registers.
-void run_blocks(const Plan& p, std::byte* const* in, std::byte* const* out, std::byte* work, int64_t first, int64_t last) {
+void run_blocks(const Plan& p, std::byte* const* in, std::byte* const* out, std::byte* work, int64_t first,
+                int64_t last) {
   std::byte* registers = work + p.stages * kRegister;
   for (size_t k = 0; k < p.in.size(); ++k)
     if (p.in[k].single && p.staged[k] >= 0)
@@ -394,13 +408,14 @@ Result<Bound> bind_program(const std::shared_ptr<const Compiled>& c, const Bind&
       } else {  // a constant along the channels only
         int64_t channels = full[1], padded = (channels + c->layout.block - 1) / c->layout.block * c->layout.block;
         AI_VMM_CHECK(c->constants[k] && product(full) == channels, "a plain operand in a blocked program");
-        p.padded[k] = pack->get(std::to_string(prog.inputs[k]) + ":channels" + std::to_string(c->layout.block), [&](int64_t& bytes) {
-          bytes = padded * o.size;
-          auto buffer = aligned_buffer(bytes);
-          std::memset(buffer.get(), 0, size_t(bytes));
-          std::memcpy(buffer.get(), c->constants[k].data(), size_t(channels * o.size));
-          return std::shared_ptr<const void>(buffer);
-        });
+        p.padded[k] = pack->get(std::to_string(prog.inputs[k]) + ":channels" + std::to_string(c->layout.block),
+                                [&](int64_t& bytes) {
+                                  bytes = padded * o.size;
+                                  auto buffer = aligned_buffer(bytes);
+                                  std::memset(buffer.get(), 0, size_t(bytes));
+                                  std::memcpy(buffer.get(), c->constants[k].data(), size_t(channels * o.size));
+                                  return std::shared_ptr<const void>(buffer);
+                                });
         s = physical_shape(full, c->layout);
       }
     }
@@ -409,12 +424,14 @@ Result<Bound> bind_program(const std::shared_ptr<const Compiled>& c, const Bind&
     for (size_t d = 0; d < s.size(); ++d) {
       size_t to = r - s.size() + d;
       if (s[d] != 1 && s[d] != shape[to])
-        return invalid("Shapes " + ai_vmm::to_string(b.in(k)) + " and " + ai_vmm::to_string(b.out(0)) + " do not broadcast.");
+        return invalid("Shapes " + ai_vmm::to_string(b.in(k)) + " and " + ai_vmm::to_string(b.out(0)) +
+                       " do not broadcast.");
       o.strides[to] = s[d] == 1 ? 0 : own[d];
     }
   }
   collapse(p, shape);
-  if (p.dims.size() > 8) return invalid("An elementwise operator over more than 8 separate dimensions is not supported.");
+  if (p.dims.size() > 8)
+    return invalid("An elementwise operator over more than 8 separate dimensions is not supported.");
   bool rows_worth = p.dims.size() > 1 && p.dims.back() >= 128;
   for (const Operand& o : p.in) rows_worth &= o.strides.back() == 0 || o.strides.back() == 1;
   bool any_staged = false;
@@ -439,7 +456,9 @@ Result<Bound> bind_program(const std::shared_ptr<const Compiled>& c, const Bind&
     const BlockEntry& e = all[size_t(in.fn)];
     cost += cost_of(e.op);
     auto place = [&](int k) { return k < int(n_in) ? k : int(n_in) + where[size_t(k) - n_in]; };
-    Plan::Op op{e.fn, place(in.a), in.b < 0 ? -1 : place(in.b), in.c < 0 ? -1 : place(in.c), 0, bits(DType(e.out)) / 8, {in.p0, in.p1}};
+    Plan::Op op{
+        e.fn,          place(in.a), in.b < 0 ? -1 : place(in.b), in.c < 0 ? -1 : place(in.c), 0, bits(DType(e.out)) / 8,
+        {in.p0, in.p1}};
     // A dying operand's register may take the result unless that is wider than what is still to be read there.
     std::vector<int> dying;
     for (int k : {in.a, in.b, in.c})
@@ -472,27 +491,29 @@ Result<Bound> bind_program(const std::shared_ptr<const Compiled>& c, const Bind&
   Shape out_shape = b.out(0);
   Layout layout = c->layout;
   return Bound{[plan, threads, work, grain, outputs, n_in, clear_tail, out_shape, layout](Run& run) -> Status {
-    const Plan& p = *plan;
-    std::byte* in[64];
-    std::byte* out[8];
-    for (size_t k = 0; k < n_in; ++k)
-      in[k] = p.padded[k] ? static_cast<std::byte*>(const_cast<void*>(p.padded[k].get())) : const_cast<std::byte*>(run.in<std::byte>(k));
-    for (size_t k = 0; k < outputs; ++k) out[k] = run.out<std::byte>(k);
-    parallel(std::min(threads, run.threads), p.blocks, grain, [&](int64_t first, int64_t last) {
-      run_blocks(p, in, out, run.scratch + worker_index * work, first, last);
-    });
-    if (clear_tail) {
-      // Channels past the last stay zero, whatever the functions make of zero.
-      int64_t channels = out_shape[1], block = layout.block, outer = (channels + block - 1) / block;
-      int64_t spatial = product(out_shape, 2, out_shape.size()), used = channels - (outer - 1) * block;
-      for (int64_t n = 0; n < out_shape[0]; ++n) {
-        float* at = run.out<float>(0) + ((n * outer + outer - 1) * spatial) * block;
-        for (int64_t s = 0; s < spatial; ++s)
-          for (int64_t c = used; c < block; ++c) at[s * block + c] = 0;
-      }
-    }
-    return {};
-  }, work * std::max(1, threads), std::to_string(prog.code.size()) + " ops", double(p.count) * double(cost)};
+                 const Plan& p = *plan;
+                 std::byte* in[64];
+                 std::byte* out[8];
+                 for (size_t k = 0; k < n_in; ++k)
+                   in[k] = p.padded[k] ? static_cast<std::byte*>(const_cast<void*>(p.padded[k].get()))
+                                       : const_cast<std::byte*>(run.in<std::byte>(k));
+                 for (size_t k = 0; k < outputs; ++k) out[k] = run.out<std::byte>(k);
+                 parallel(std::min(threads, run.threads), p.blocks, grain, [&](int64_t first, int64_t last) {
+                   run_blocks(p, in, out, run.scratch + worker_index * work, first, last);
+                 });
+                 if (clear_tail) {
+                   // Channels past the last stay zero, whatever the functions make of zero.
+                   int64_t channels = out_shape[1], block = layout.block, outer = (channels + block - 1) / block;
+                   int64_t spatial = product(out_shape, 2, out_shape.size()), used = channels - (outer - 1) * block;
+                   for (int64_t n = 0; n < out_shape[0]; ++n) {
+                     float* at = run.out<float>(0) + ((n * outer + outer - 1) * spatial) * block;
+                     for (int64_t s = 0; s < spatial; ++s)
+                       for (int64_t c = used; c < block; ++c) at[s * block + c] = 0;
+                   }
+                 }
+                 return {};
+               },
+               work* std::max(1, threads), std::to_string(prog.code.size()) + " ops", double(p.count) * double(cost)};
 }
 
 }  // namespace
@@ -541,7 +562,8 @@ Made make_elementwise(const Make& m) {
              return (*inner)(sub);
            };
            return bound;
-         })).overwrites(in_place);
+         }))
+      .overwrites(in_place);
 }
 
 }  // namespace ai_vmm::cpu

@@ -17,7 +17,7 @@ struct Product {
   std::vector<int64_t> perm_a, perm_b, perm_c;
   float alpha = 1;
   Activation act;
-  int bias = -1, residual = -1;  // input numbers
+  int bias = -1, residual = -1;        // input numbers
   std::shared_ptr<const void> packed;  // B, where constant: one matrix after another
   bool wide = false;                   // a Gemm: C may be any broadcast
 };
@@ -60,14 +60,14 @@ struct Task {
   Offsets3 at;
   int64_t batches, panels;
   int nr, mr;
-  int64_t pack_size = 0;     // floats of one packed B, when packed at run time
+  int64_t pack_size = 0;  // floats of one packed B, when packed at run time
   bool pack_b = false, direct = false, rows_first = false;
   int64_t b_row, b_col;
   std::shared_ptr<const void> packed;
   bool b_per_batch = false;  // several packed matrices
   int bias, residual;
   int threads;
-  int64_t work = 0;          // floats of scratch a thread
+  int64_t work = 0;  // floats of scratch a thread
 };
 
 // Scratch of a thread: gemm_scratch() floats, then (packed at run time) B.
@@ -89,7 +89,8 @@ Status run_product(const Task& t, Run& r) {
     if (t.direct) {
       int64_t last = std::min(g.n, p1 * t.nr);
       for (int64_t row = r0; row < r1; ++row)
-        k.gemv(g.k, g.a + row * g.a_row, g.a_col, b + t.at.b[size_t(i)], t.b_row, t.b_col, g.c + row * g.c_row, g.alpha, p0 * t.nr, last);
+        k.gemv(g.k, g.a + row * g.a_row, g.a_col, b + t.at.b[size_t(i)], t.b_row, t.b_col, g.c + row * g.c_row, g.alpha,
+               p0 * t.nr, last);
       return;
     }
     if (t.pack_b) {
@@ -127,11 +128,12 @@ Status run_product(const Task& t, Run& r) {
 Result<Bound> bind_product(const std::shared_ptr<const Product>& p, const Bind& s) {
   Walk a = walk(s.in(0), p->perm_a, p->trans_a, true), b = walk(s.in(1), p->perm_b, p->trans_b, false);
   if (a.columns != b.rows)
-    return invalid("Matrices of shapes " + ai_vmm::to_string(s.in(0)) + " and " + ai_vmm::to_string(s.in(1)) + " cannot be multiplied.");
+    return invalid("Matrices of shapes " + ai_vmm::to_string(s.in(0)) + " and " + ai_vmm::to_string(s.in(1)) +
+                   " cannot be multiplied.");
   auto t = std::make_shared<Task>();
   Gemm& g = t->g;
-  g = {a.rows, b.columns, a.columns, nullptr, a.row, a.col, nullptr, nullptr, b.columns, p->alpha, nullptr, nullptr, b.columns,
-       int(p->act.act), p->act.a, p->act.b};
+  g = {a.rows,    b.columns, a.columns, nullptr, a.row,     a.col,           nullptr,  nullptr,
+       b.columns, p->alpha,  nullptr,   nullptr, b.columns, int(p->act.act), p->act.a, p->act.b};
   // The result's own walk: its shape, its axes permuted back, without the axes that vectors lost.
   Shape c_shape = s.out(0);
   Walk c;
@@ -150,7 +152,8 @@ Result<Bound> bind_product(const std::shared_ptr<const Product>& p, const Bind& 
     }
     c = walk(c_shape, inverse, false, true);
     if (c.rows != a.rows || c.columns != b.columns)
-      return invalid("A product of " + ai_vmm::to_string(s.in(0)) + " and " + ai_vmm::to_string(s.in(1)) + " does not make " + ai_vmm::to_string(c_shape) + ".");
+      return invalid("A product of " + ai_vmm::to_string(s.in(0)) + " and " + ai_vmm::to_string(s.in(1)) +
+                     " does not make " + ai_vmm::to_string(c_shape) + ".");
   }
   g.c_row = g.residual_row = c.row;
   size_t rank = c.batch_dims.size();
@@ -201,23 +204,31 @@ Result<Bound> bind_product(const std::shared_ptr<const Product>& p, const Bind& 
   t->b_row = b.row, t->b_col = b.col;
   t->packed = p->packed;
   t->bias = p->bias, t->residual = p->residual;
-  t->direct = !p->packed && g.m <= 3 && p->bias < 0 && p->residual < 0 && p->act.act == Act::none && (b.row == 1 || b.col == 1) && g.k > 0;
+  t->direct = !p->packed && g.m <= 3 && p->bias < 0 && p->residual < 0 && p->act.act == Act::none &&
+              (b.row == 1 || b.col == 1) && g.k > 0;
   t->pack_b = !p->packed && !t->direct;
   t->pack_size = t->pack_b ? matrix : 0;
   double flops = 2.0 * double(g.m) * double(g.n) * double(g.k) * double(t->batches);
   t->threads = int(std::clamp<double>(flops / kWorth, 1, s.threads));
   if (t->batches == 1) {
     t->rows_first = g.m > 2 * g.n || (g.m > g.n && !t->pack_b) || (t->panels < t->threads && g.m >= 2 * shape.mr);
-    if (t->rows_first) t->threads = int(std::min<int64_t>(t->threads, (g.m + shape.mr - 1) / shape.mr));
-    else t->threads = int(std::min<int64_t>(t->threads, t->panels));
+    if (t->rows_first)
+      t->threads = int(std::min<int64_t>(t->threads, (g.m + shape.mr - 1) / shape.mr));
+    else
+      t->threads = int(std::min<int64_t>(t->threads, t->panels));
   }
   t->work = (kernels().gemm_scratch() + t->pack_size + 32 + 15) / 16 * 16;
   int64_t scratch = t->work * 4 * t->threads;
-  return Bound{[t](Run& r) { return run_product(*t, r); }, scratch, t->direct ? "gemv" : p->packed ? "packed" : "packs", flops};
+  return Bound{[t](Run& r) { return run_product(*t, r); }, scratch,
+               t->direct   ? "gemv"
+               : p->packed ? "packed"
+                           : "packs",
+               flops};
 }
 
 // B packed once: every matrix of a constant of rank 2 or more.
-std::shared_ptr<const void> pack_constant(const Make& m, const Tensor& b, bool transposed, const std::vector<int64_t>& perm) {
+std::shared_ptr<const void> pack_constant(const Make& m, const Tensor& b, bool transposed,
+                                          const std::vector<int64_t>& perm) {
   if (m.probe || !m.pack) return nullptr;
   std::string key = "gemm" + std::to_string(int(transposed));
   for (int64_t p : perm) key += "," + std::to_string(p);
@@ -236,9 +247,11 @@ std::shared_ptr<const void> pack_constant(const Make& m, const Tensor& b, bool t
         offset += rest % w.batch_dims[d] * w.batch[d];
         rest /= w.batch_dims[d];
       }
-      parallel(omp_get_max_threads(), panels, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, w.rows * shape.nr)), [&](int64_t first, int64_t last) {
-        kernels().gemm_pack(w.rows, w.columns, b.as<float>().data() + offset, w.row, w.col, to + i * size, first, last);
-      });
+      parallel(omp_get_max_threads(), panels, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, w.rows * shape.nr)),
+               [&](int64_t first, int64_t last) {
+                 kernels().gemm_pack(w.rows, w.columns, b.as<float>().data() + offset, w.row, w.col, to + i * size,
+                                     first, last);
+               });
     }
     forget(b);
     return std::shared_ptr<const void>(buffer);
@@ -291,9 +304,12 @@ Made make_gemm(const Make& m) {
     if (!m.out_type(0).ranked || !m.type(2).ranked) return "operands of unknown rank";
     const auto &c = m.type(2).dims, &y = m.out_type(0).dims;
     auto same = [](const Dim& d, const Dim& e) { return d == e; };
-    if (c.size() == 2 && same(c[0], y[0]) && same(c[1], y[1]) && !c[0].is(1)) p->residual = 2;
-    else if (!c.empty() && same(c.back(), y[1]) && (c.size() == 1 || c[0].is(1))) p->bias = 2;
-    else return "a C that is neither a row nor the size of the result";
+    if (c.size() == 2 && same(c[0], y[0]) && same(c[1], y[1]) && !c[0].is(1))
+      p->residual = 2;
+    else if (!c.empty() && same(c.back(), y[1]) && (c.size() == 1 || c[0].is(1)))
+      p->bias = 2;
+    else
+      return "a C that is neither a row nor the size of the result";
     if (p->residual >= 0 && p->alpha != 1) return "alpha beside a matrix C";
   }
   return finish(m, p);

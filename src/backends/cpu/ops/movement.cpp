@@ -26,9 +26,11 @@ struct View {
 Bound one_copy(View v, int64_t size) {
   auto copy = std::make_shared<StridedCopy>(v.dims, v.from, v.to, size);
   return Bound{[copy, v, size](Run& r) -> Status {
-    copy->run(r.in<std::byte>(0) + v.from_offset * size, r.out<std::byte>(0) + v.to_offset * size, r.threads);
-    return {};
-  }, 0, "copy", 0};
+                 copy->run(r.in<std::byte>(0) + v.from_offset * size, r.out<std::byte>(0) + v.to_offset * size,
+                           r.threads);
+                 return {};
+               },
+               0, "copy", 0};
 }
 
 }  // namespace
@@ -40,12 +42,16 @@ Made make_reshape(const Make& m) {
   return Made(BindFn([b](const Bind& s) -> Result<Bound> {
            int64_t bytes = (product(s.in(0)) * b + 7) / 8, out = (product(s.out(0)) * b + 7) / 8;
            if (bytes != out)
-             return invalid("A tensor of shape " + ai_vmm::to_string(s.in(0)) + " cannot take the shape " + ai_vmm::to_string(s.out(0)) + ".");
+             return invalid("A tensor of shape " + ai_vmm::to_string(s.in(0)) + " cannot take the shape " +
+                            ai_vmm::to_string(s.out(0)) + ".");
            return Bound{[bytes](Run& r) -> Status {
-             if (bytes && r.out<void>(0) != r.in<void>(0)) std::memcpy(r.out<void>(0), r.in<void>(0), size_t(bytes));
-             return {};
-           }, 0, "copy", 0};
-         })).overwrites(1);
+                          if (bytes && r.out<void>(0) != r.in<void>(0))
+                            std::memcpy(r.out<void>(0), r.in<void>(0), size_t(bytes));
+                          return {};
+                        },
+                        0, "copy", 0};
+         }))
+      .overwrites(1);
 }
 
 Made make_transpose(const Make& m) {
@@ -84,13 +90,17 @@ Made make_concat(const Make& m) {
       at += bytes;
     }
     return Bound{[=](Run& r) -> Status {
-      std::byte* to = r.out<std::byte>(0);
-      parallel(outer == 1 ? 1 : r.threads, outer, std::max<int64_t>(1, 65536 / std::max<int64_t>(row, 1)), [&](int64_t first, int64_t last) {
-        for (int64_t o = first; o < last; ++o)
-          for (const Part& p : parts) std::memcpy(to + o * row + p.offset, r.in<std::byte>(p.input) + o * p.bytes, size_t(p.bytes));
-      });
-      return {};
-    }, 0, "copy", 0};
+                   std::byte* to = r.out<std::byte>(0);
+                   parallel(outer == 1 ? 1 : r.threads, outer, std::max<int64_t>(1, 65536 / std::max<int64_t>(row, 1)),
+                            [&](int64_t first, int64_t last) {
+                              for (int64_t o = first; o < last; ++o)
+                                for (const Part& p : parts)
+                                  std::memcpy(to + o * row + p.offset, r.in<std::byte>(p.input) + o * p.bytes,
+                                              size_t(p.bytes));
+                            });
+                   return {};
+                 },
+                 0, "copy", 0};
   });
 }
 
@@ -112,15 +122,18 @@ Made make_split(const Make& m) {
     }
     if (at != row) return invalid("The parts of Split do not add up to the axis of " + ai_vmm::to_string(in) + ".");
     return Bound{[=](Run& r) -> Status {
-      const std::byte* from = r.in<std::byte>(0);
-      parallel(r.threads, outer, std::max<int64_t>(1, 65536 / std::max<int64_t>(row, 1)), [&](int64_t first, int64_t last) {
-        for (int64_t o = first; o < last; ++o)
-          for (size_t k = 0; k < parts.size(); ++k)
-            if (auto* to = r.out<std::byte>(k))
-              std::memcpy(to + o * parts[k].second, from + o * row + parts[k].first, size_t(parts[k].second));
-      });
-      return {};
-    }, 0, "copy", 0};
+                   const std::byte* from = r.in<std::byte>(0);
+                   parallel(r.threads, outer, std::max<int64_t>(1, 65536 / std::max<int64_t>(row, 1)),
+                            [&](int64_t first, int64_t last) {
+                              for (int64_t o = first; o < last; ++o)
+                                for (size_t k = 0; k < parts.size(); ++k)
+                                  if (auto* to = r.out<std::byte>(k))
+                                    std::memcpy(to + o * parts[k].second, from + o * row + parts[k].first,
+                                                size_t(parts[k].second));
+                            });
+                   return {};
+                 },
+                 0, "copy", 0};
   });
 }
 
@@ -135,27 +148,30 @@ Made make_slice(const Make& m) {
            const auto& starts = s.ints(1);
            for (size_t i = 0; i < starts.size(); ++i) {
              int64_t a = normalise_axis(has_axes ? s.ints(3)[i] : int64_t(i), int64_t(in.size()));
-             if (a < 0 || a >= int64_t(in.size())) return invalid("An axis of Slice is outside " + ai_vmm::to_string(in) + ".");
+             if (a < 0 || a >= int64_t(in.size()))
+               return invalid("An axis of Slice is outside " + ai_vmm::to_string(in) + ".");
              int64_t step = has_steps ? s.ints(4)[i] : 1, n = in[size_t(a)];
              int64_t start = starts[i] < 0 ? starts[i] + n : starts[i];
-             start = step > 0 ? std::clamp<int64_t>(start, 0, n) : std::clamp<int64_t>(start, 0, std::max<int64_t>(n - 1, 0));
+             start = step > 0 ? std::clamp<int64_t>(start, 0, n)
+                              : std::clamp<int64_t>(start, 0, std::max<int64_t>(n - 1, 0));
              v.from[size_t(a)] = own[size_t(a)] * step;
              if (s.out(0)[size_t(a)] > 0) v.from_offset += start * own[size_t(a)];
            }
            return one_copy(v, size);
-         })).needs(0x1e);
+         }))
+      .needs(0x1e);
 }
 
 Made make_expand(const Make& m) {
   int64_t size = element_size(m, 0);
   if (!size) return kPacked;
   return Made(BindFn([=](const Bind& s) -> Result<Bound> {
-           const Shape &in = s.in(0), &out = s.out(0);
-           Shape own = strides_of(in), from(out.size(), 0);
-           for (size_t d = 0; d < in.size(); ++d)
-             if (in[d] != 1) from[out.size() - in.size() + d] = own[d];
-           return one_copy({out, from, strides_of(out)}, size);
-         }));
+    const Shape &in = s.in(0), &out = s.out(0);
+    Shape own = strides_of(in), from(out.size(), 0);
+    for (size_t d = 0; d < in.size(); ++d)
+      if (in[d] != 1) from[out.size() - in.size() + d] = own[d];
+    return one_copy({out, from, strides_of(out)}, size);
+  }));
 }
 
 Made make_tile(const Make& m) {
@@ -206,7 +222,8 @@ Made make_pad(const Make& m) {
            size_t n = pads.size() / 2;
            for (size_t i = 0; i < n; ++i) {
              int64_t a = normalise_axis(has_axes ? s.ints(3)[i] : int64_t(i), int64_t(rank));
-             if (a < 0 || a >= int64_t(rank)) return invalid("An axis of Pad is outside " + ai_vmm::to_string(in) + ".");
+             if (a < 0 || a >= int64_t(rank))
+               return invalid("An axis of Pad is outside " + ai_vmm::to_string(in) + ".");
              before[size_t(a)] = pads[i];
            }
            if (mode == "constant") {
@@ -223,20 +240,38 @@ Made make_pad(const Make& m) {
              int64_t count = product(out);
              bool whole = product(dims) == count;
              return Bound{[=](Run& r) -> Status {
-               std::byte value[8] = {};
-               if (has_value) std::memcpy(value, r.in<void>(2), size_t(size));
-               if (!whole)
-                 parallel(r.threads, count, 1 << 15, [&](int64_t first, int64_t last) {
-                   switch (size) {
-                     case 1: std::memset(r.out<uint8_t>(0) + first, int(value[0]), size_t(last - first)); break;
-                     case 2: { uint16_t v; std::memcpy(&v, value, 2); std::fill(r.out<uint16_t>(0) + first, r.out<uint16_t>(0) + last, v); break; }
-                     case 4: { uint32_t v; std::memcpy(&v, value, 4); std::fill(r.out<uint32_t>(0) + first, r.out<uint32_t>(0) + last, v); break; }
-                     default: { uint64_t v; std::memcpy(&v, value, 8); std::fill(r.out<uint64_t>(0) + first, r.out<uint64_t>(0) + last, v); }
-                   }
-                 });
-               copy->run(r.in<std::byte>(0) + from_offset * size, r.out<std::byte>(0) + to_offset * size, r.threads);
-               return {};
-             }, 0, "constant", 0};
+                            std::byte value[8] = {};
+                            if (has_value) std::memcpy(value, r.in<void>(2), size_t(size));
+                            if (!whole)
+                              parallel(r.threads, count, 1 << 15, [&](int64_t first, int64_t last) {
+                                switch (size) {
+                                  case 1:
+                                    std::memset(r.out<uint8_t>(0) + first, int(value[0]), size_t(last - first));
+                                    break;
+                                  case 2: {
+                                    uint16_t v;
+                                    std::memcpy(&v, value, 2);
+                                    std::fill(r.out<uint16_t>(0) + first, r.out<uint16_t>(0) + last, v);
+                                    break;
+                                  }
+                                  case 4: {
+                                    uint32_t v;
+                                    std::memcpy(&v, value, 4);
+                                    std::fill(r.out<uint32_t>(0) + first, r.out<uint32_t>(0) + last, v);
+                                    break;
+                                  }
+                                  default: {
+                                    uint64_t v;
+                                    std::memcpy(&v, value, 8);
+                                    std::fill(r.out<uint64_t>(0) + first, r.out<uint64_t>(0) + last, v);
+                                  }
+                                }
+                              });
+                            copy->run(r.in<std::byte>(0) + from_offset * size, r.out<std::byte>(0) + to_offset * size,
+                                      r.threads);
+                            return {};
+                          },
+                          0, "constant", 0};
            }
            // Index tables per axis: where each output position reads.
            std::vector<std::vector<int64_t>> table(rank);
@@ -246,9 +281,12 @@ Made make_pad(const Make& m) {
              if (len == 0 && out[d] > 0) return invalid("An empty axis cannot be padded with mode \"" + mode + "\".");
              for (int64_t o = 0; o < out[d]; ++o) {
                int64_t i = o - before[d];
-               if (mode == "edge") i = std::clamp<int64_t>(i, 0, len - 1);
-               else if (mode == "wrap") i = ((i % len) + len) % len;
-               else if (len == 1) i = 0;
+               if (mode == "edge")
+                 i = std::clamp<int64_t>(i, 0, len - 1);
+               else if (mode == "wrap")
+                 i = ((i % len) + len) % len;
+               else if (len == 1)
+                 i = 0;
                else {
                  int64_t period = 2 * (len - 1);
                  i = ((i % period) + period) % period;
@@ -259,29 +297,36 @@ Made make_pad(const Make& m) {
            }
            Shape shape = out;
            return Bound{[=](Run& r) -> Status {
-             int64_t rows = shape.empty() ? 1 : product(shape, 0, rank - 1), inner = shape.empty() ? 1 : shape[rank - 1];
-             parallel(r.threads, rows, std::max<int64_t>(1, 8192 / std::max<int64_t>(inner, 1)), [&](int64_t first, int64_t last) {
-               for (int64_t row = first; row < last; ++row) {
-                 int64_t offset = 0, rest = row;
-                 for (size_t d = rank - 1; d-- > 0;) {
-                   offset += table[d][size_t(rest % shape[d])];
-                   rest /= shape[d];
-                 }
-                 const std::byte* from = r.in<std::byte>(0) + offset * size;
-                 std::byte* to = r.out<std::byte>(0) + row * inner * size;
-                 for (int64_t i = 0; i < inner; ++i) std::memcpy(to + i * size, from + table[rank - 1][size_t(i)] * size, size_t(size));
-               }
-             });
-             return {};
-           }, 0, mode, 0};
-         })).needs(0xa);
+                          int64_t rows = shape.empty() ? 1 : product(shape, 0, rank - 1),
+                                  inner = shape.empty() ? 1 : shape[rank - 1];
+                          parallel(r.threads, rows, std::max<int64_t>(1, 8192 / std::max<int64_t>(inner, 1)),
+                                   [&](int64_t first, int64_t last) {
+                                     for (int64_t row = first; row < last; ++row) {
+                                       int64_t offset = 0, rest = row;
+                                       for (size_t d = rank - 1; d-- > 0;) {
+                                         offset += table[d][size_t(rest % shape[d])];
+                                         rest /= shape[d];
+                                       }
+                                       const std::byte* from = r.in<std::byte>(0) + offset * size;
+                                       std::byte* to = r.out<std::byte>(0) + row * inner * size;
+                                       for (int64_t i = 0; i < inner; ++i)
+                                         std::memcpy(to + i * size, from + table[rank - 1][size_t(i)] * size,
+                                                     size_t(size));
+                                     }
+                                   });
+                          return {};
+                        },
+                        0, mode, 0};
+         }))
+      .needs(0xa);
 }
 
 Made make_shape(const Make& m) {
   int64_t start = m.node.i("start", 0), end = m.node.i("end", INT64_MAX);
   return BindFn([=](const Bind& s) -> Result<Bound> {
     int64_t rank = int64_t(s.in(0).size());
-    int64_t a = std::clamp<int64_t>(start < 0 ? start + rank : start, 0, rank), b = std::clamp<int64_t>(end < 0 ? end + rank : end, a, rank);
+    int64_t a = std::clamp<int64_t>(start < 0 ? start + rank : start, 0, rank),
+            b = std::clamp<int64_t>(end < 0 ? end + rank : end, a, rank);
     Shape dims(s.in(0).begin() + a, s.in(0).begin() + b);
     return Bound{[dims](Run& r) -> Status {
       std::copy(dims.begin(), dims.end(), r.out<int64_t>(0));
@@ -317,7 +362,8 @@ Made make_constant_of_shape(const Make& m) {
              }
              return {};
            }};
-         })).needs(1);
+         }))
+      .needs(1);
 }
 
 template <class T>
@@ -332,9 +378,9 @@ Made make_range(const Make& m) {
   DType t = m.dtype(0);
   if (t != DType::f32 && t != DType::i64 && t != DType::i32) return "this element type";
   return Made(BindFn([=](const Bind& s) -> Result<Bound> {
-           int64_t n = product(s.out(0));
-           return t == DType::f32 ? bind_range<float>(n) : t == DType::i64 ? bind_range<int64_t>(n) : bind_range<int32_t>(n);
-         }));
+    int64_t n = product(s.out(0));
+    return t == DType::f32 ? bind_range<float>(n) : t == DType::i64 ? bind_range<int64_t>(n) : bind_range<int32_t>(n);
+  }));
 }
 
 }  // namespace ai_vmm::cpu

@@ -1,8 +1,8 @@
 // MaxPool, AveragePool and the global pools.
 #include <algorithm>
 
-#include "backends/cpu/kernels/kernels.hpp"
 #include "backends/cpu/kernel.hpp"
+#include "backends/cpu/kernels/kernels.hpp"
 
 namespace ai_vmm::cpu {
 
@@ -12,7 +12,8 @@ Made pool(const Make& m, bool max) {
   if (m.dtype(0) != DType::f32) return "only float32";
   if (m.rank(0) < 3 || m.rank(0) > 5) return "one to three spatial axes only";
   if (m.has_out(1)) return "the places of the maxima";
-  auto kernel = m.node.ints("kernel_shape"), strides = m.node.ints("strides"), dilations = m.node.ints("dilations"), pads = m.node.ints("pads");
+  auto kernel = m.node.ints("kernel_shape"), strides = m.node.ints("strides"), dilations = m.node.ints("dilations"),
+       pads = m.node.ints("pads");
   std::string auto_pad = m.node.s("auto_pad", "NOTSET");
   bool count_padding = m.node.i("count_include_pad", 0);
   Layout layout = m.layout(0);
@@ -26,7 +27,8 @@ Made pool(const Make& m, bool max) {
       p.stride[to] = strides.empty() ? 1 : strides[d];
       p.dilation[to] = dilations.empty() ? 1 : dilations[d];
       if (auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER") {
-        int64_t total = std::max<int64_t>(0, (p.out[to] - 1) * p.stride[to] + (p.kernel[to] - 1) * p.dilation[to] + 1 - p.in[to]);
+        int64_t total =
+            std::max<int64_t>(0, (p.out[to] - 1) * p.stride[to] + (p.kernel[to] - 1) * p.dilation[to] + 1 - p.in[to]);
         p.before[to] = auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
         p.after[to] = total - p.before[to];
       } else if (!pads.empty() && auto_pad != "VALID") {
@@ -38,11 +40,15 @@ Made pool(const Make& m, bool max) {
     int64_t planes = physical_count(x, layout) / std::max<int64_t>(1, product(x, 2, x.size()) * block);
     int64_t in = product(x, 2, x.size()) * block, out = product(y, 2, y.size()) * block, window = product(kernel);
     return Bound{[=](Run& r) -> Status {
-      parallel(r.threads, planes, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, out * window)), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) kernels().pool_plane(&p, r.in<float>(0) + i * in, r.out<float>(0) + i * out, block, max);
-      });
-      return {};
-    }, 0, layout.block ? "blocked" : "plain", double(planes * out * window)};
+                   parallel(r.threads, planes, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, out * window)),
+                            [&](int64_t first, int64_t last) {
+                              for (int64_t i = first; i < last; ++i)
+                                kernels().pool_plane(&p, r.in<float>(0) + i * in, r.out<float>(0) + i * out, block,
+                                                     max);
+                            });
+                   return {};
+                 },
+                 0, layout.block ? "blocked" : "plain", double(planes * out * window)};
   });
 }
 
@@ -54,27 +60,33 @@ Made global(const Make& m, bool max) {
     int64_t n = x[0], c = x[1], inner = product(x, 2, x.size());
     if (!in.block)
       return Bound{[=](Run& r) -> Status {
-        parallel(r.threads, n * c, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner, 1)), [&](int64_t first, int64_t last) {
-          for (int64_t i = first; i < last; ++i) {
-            float v = kernels().reduce_row(r.in<float>(0) + i * inner, inner, max ? 1 : 0);
-            r.out<float>(0)[i] = max ? v : v / float(inner);
-          }
-        });
+        parallel(r.threads, n * c, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner, 1)),
+                 [&](int64_t first, int64_t last) {
+                   for (int64_t i = first; i < last; ++i) {
+                     float v = kernels().reduce_row(r.in<float>(0) + i * inner, inner, max ? 1 : 0);
+                     r.out<float>(0)[i] = max ? v : v / float(inner);
+                   }
+                 });
         return {};
       }};
     int64_t block = in.block, blocks = (c + block - 1) / block;
     return Bound{[=](Run& r) -> Status {
-      parallel(r.threads, n * blocks, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner * block, 1)), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          float v[16];
-          kernels().pool_all(r.in<float>(0) + i * block * inner, inner, v, int(block), max);
-          int64_t at = i / blocks, cb = i % blocks;
-          if (out.block) std::copy(v, v + block, r.out<float>(0) + i * block);
-          else std::copy(v, v + std::min(block, c - cb * block), r.out<float>(0) + at * c + cb * block);
-        }
-      });
-      return {};
-    }, 0, "blocked", double(n * c * inner)};
+                   parallel(r.threads, n * blocks, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner * block, 1)),
+                            [&](int64_t first, int64_t last) {
+                              for (int64_t i = first; i < last; ++i) {
+                                float v[16];
+                                kernels().pool_all(r.in<float>(0) + i * block * inner, inner, v, int(block), max);
+                                int64_t at = i / blocks, cb = i % blocks;
+                                if (out.block)
+                                  std::copy(v, v + block, r.out<float>(0) + i * block);
+                                else
+                                  std::copy(v, v + std::min(block, c - cb * block),
+                                            r.out<float>(0) + at * c + cb * block);
+                              }
+                            });
+                   return {};
+                 },
+                 0, "blocked", double(n * c * inner)};
   });
 }
 

@@ -22,16 +22,21 @@ Made softmax(const Make& m, bool log) {
            size_t a = size_t(normalise_axis(axis, int64_t(x.size())));
            int64_t outer = product(x, 0, a), n = x[a], width = product(x, a + 1, x.size());
            return Bound{[=](Run& r) -> Status {
-             const float* in = r.in<float>(0);
-             float* out = r.out<float>(0);
-             parallel(r.threads, outer, std::max<int64_t>(1, kGrain / 4 / std::max<int64_t>(1, n * width)), [&](int64_t first, int64_t last) {
-               for (int64_t i = first; i < last; ++i)
-                 width == 1 ? kernels().softmax_row(in + i * n, nullptr, 1.0f, out + i * n, n, log)
-                            : kernels().softmax_columns(in + i * n * width, out + i * n * width, n, width, log);
-             });
-             return {};
-           }, 0, width == 1 ? "rows" : "columns", 10.0 * double(product(x))};
-         })).overwrites(1);
+                          const float* in = r.in<float>(0);
+                          float* out = r.out<float>(0);
+                          parallel(r.threads, outer, std::max<int64_t>(1, kGrain / 4 / std::max<int64_t>(1, n * width)),
+                                   [&](int64_t first, int64_t last) {
+                                     for (int64_t i = first; i < last; ++i)
+                                       width == 1
+                                           ? kernels().softmax_row(in + i * n, nullptr, 1.0f, out + i * n, n, log)
+                                           : kernels().softmax_columns(in + i * n * width, out + i * n * width, n,
+                                                                       width, log);
+                                   });
+                          return {};
+                        },
+                        0, width == 1 ? "rows" : "columns", 10.0 * double(product(x))};
+         }))
+      .overwrites(1);
 }
 
 struct Norm {
@@ -56,27 +61,34 @@ Made norm(const Make& m, Norm p) {
   wanted(p.mean), wanted(p.inverse), wanted(p.sum);
   if (p.add_bias >= 0) return "a bias before the sum";
   return Made(BindFn([p](const Bind& s) -> Result<Bound> {
-    const Shape& x = s.in(0);
-    size_t a = size_t(normalise_axis(p.axis, int64_t(x.size())));
-    int64_t rows = product(x, 0, a), n = product(x, a, x.size());
-    for (int k : {p.scale, p.bias})
-      if (k >= 0 && product(s.in(size_t(k))) != n)
-        return invalid("A scale of shape " + ai_vmm::to_string(s.in(size_t(k))) + " for rows of " + std::to_string(n) + " elements.");
-    int64_t added = p.add >= 0 ? product(s.in(size_t(p.add))) : 0;
-    if (p.add >= 0 && (added == 0 || (rows * n) % added != 0)) return invalid("The skip input does not fit the input.");
-    return Bound{[=](Run& r) -> Status {
-      auto in = [&](int k) { return k < 0 ? nullptr : r.in<float>(size_t(k)); };
-      auto out = [&](int k) { return k < 0 ? nullptr : r.out<float>(size_t(k)); };
-      const float *x = r.in<float>(0), *scale = in(p.scale), *bias = in(p.bias), *add = in(p.add);
-      float *y = r.out<float>(0), *mean = out(p.mean), *inverse = out(p.inverse), *sum = out(p.sum);
-      parallel(r.threads, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(n, 1)), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i)
-          kernels().norm_row(x + i * n, add ? add + i * n % added : nullptr, sum ? sum + i * n : nullptr, scale, bias, p.eps, p.rms,
-                             y + i * n, n, mean ? mean + i : nullptr, inverse ? inverse + i : nullptr);
-      });
-      return {};
-    }, 0, "rows", 8.0 * double(rows * n)};
-  })).overwrites(p.add >= 0 ? 0 : 1);
+           const Shape& x = s.in(0);
+           size_t a = size_t(normalise_axis(p.axis, int64_t(x.size())));
+           int64_t rows = product(x, 0, a), n = product(x, a, x.size());
+           for (int k : {p.scale, p.bias})
+             if (k >= 0 && product(s.in(size_t(k))) != n)
+               return invalid("A scale of shape " + ai_vmm::to_string(s.in(size_t(k))) + " for rows of " +
+                              std::to_string(n) + " elements.");
+           int64_t added = p.add >= 0 ? product(s.in(size_t(p.add))) : 0;
+           if (p.add >= 0 && (added == 0 || (rows * n) % added != 0))
+             return invalid("The skip input does not fit the input.");
+           return Bound{[=](Run& r) -> Status {
+                          auto in = [&](int k) { return k < 0 ? nullptr : r.in<float>(size_t(k)); };
+                          auto out = [&](int k) { return k < 0 ? nullptr : r.out<float>(size_t(k)); };
+                          const float *x = r.in<float>(0), *scale = in(p.scale), *bias = in(p.bias), *add = in(p.add);
+                          float *y = r.out<float>(0), *mean = out(p.mean), *inverse = out(p.inverse), *sum = out(p.sum);
+                          parallel(r.threads, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(n, 1)),
+                                   [&](int64_t first, int64_t last) {
+                                     for (int64_t i = first; i < last; ++i)
+                                       kernels().norm_row(x + i * n, add ? add + i * n % added : nullptr,
+                                                          sum ? sum + i * n : nullptr, scale, bias, p.eps, p.rms,
+                                                          y + i * n, n, mean ? mean + i : nullptr,
+                                                          inverse ? inverse + i : nullptr);
+                                   });
+                          return {};
+                        },
+                        0, "rows", 8.0 * double(rows * n)};
+         }))
+      .overwrites(p.add >= 0 ? 0 : 1);
 }
 
 }  // namespace
@@ -125,8 +137,10 @@ Ranges merge(const Shape& x, const std::vector<char>& reduce) {
   Ranges r;
   for (size_t d = 0; d < x.size(); ++d) {
     if (x[d] == 1) continue;
-    if (!r.dims.empty() && r.reduced.back() == reduce[d]) r.dims.back() *= x[d];
-    else r.dims.push_back(x[d]), r.reduced.push_back(reduce[d]);
+    if (!r.dims.empty() && r.reduced.back() == reduce[d])
+      r.dims.back() *= x[d];
+    else
+      r.dims.push_back(x[d]), r.reduced.push_back(reduce[d]);
   }
   if (r.dims.empty()) r.dims.push_back(1), r.reduced.push_back(0);
   return r;
@@ -137,7 +151,7 @@ struct Reduction {
   Shape in, out;  // strides of the merged dimensions; 0 on the writing side where reduced
   int kind;
   float scale;
-  int finish;     // 0 nothing, 1 square root, 2 logarithm
+  int finish;  // 0 nothing, 1 square root, 2 logarithm
   int64_t out_count;
 
   void walk(size_t d, const float* x, float* y) const {
@@ -167,8 +181,10 @@ struct Reduction {
     int64_t total = product(ranges.dims);
     auto post = [&](float* at, int64_t n) {
       if (scale != 1.0f) kernels().affine(at, scale, 0, at, n);
-      if (finish == 1) for (int64_t i = 0; i < n; ++i) at[i] = std::sqrt(at[i]);
-      if (finish == 2) for (int64_t i = 0; i < n; ++i) at[i] = std::log(at[i]);
+      if (finish == 1)
+        for (int64_t i = 0; i < n; ++i) at[i] = std::sqrt(at[i]);
+      if (finish == 2)
+        for (int64_t i = 0; i < n; ++i) at[i] = std::log(at[i]);
     };
     if (total == 0) return post(y, out_count);
     if (kept == 0 && ranges.dims.size() > 1) {
@@ -216,17 +232,21 @@ Made reduce(const Make& m, int kind, bool mean, int finish) {
            r->out.assign(r->in.size(), 0);
            int64_t step = 1, count = 1;
            for (size_t d = r->in.size(); d-- > 0;)
-             if (!r->ranges.reduced[d]) r->out[d] = step, step *= r->ranges.dims[d];
-             else count *= r->ranges.dims[d];
+             if (!r->ranges.reduced[d])
+               r->out[d] = step, step *= r->ranges.dims[d];
+             else
+               count *= r->ranges.dims[d];
            r->kind = kind;
            r->scale = mean ? 1.0f / float(count) : 1.0f;
            r->finish = finish;
            r->out_count = product(s.out(0));
            return Bound{[r](Run& run) -> Status {
-             r->run(run.in<float>(0), run.out<float>(0), run.threads);
-             return {};
-           }, 0, "", double(product(x))};
-         })).needs(2);
+                          r->run(run.in<float>(0), run.out<float>(0), run.threads);
+                          return {};
+                        },
+                        0, "", double(product(x))};
+         }))
+      .needs(2);
 }
 
 }  // namespace
@@ -255,25 +275,31 @@ Made make_gather(const Make& m) {
     size_t a = size_t(normalise_axis(axis, int64_t(x.size())));
     int64_t outer = product(x, 0, a), n = x[a], row = product(x, a + 1, x.size()) * b / 8, count = product(s.in(1));
     return Bound{[=](Run& r) -> Status {
-      auto at = [&](int64_t i) {
-        int64_t v = index == DType::i64 ? r.in<int64_t>(1)[i] : r.in<int32_t>(1)[i];
-        return v < 0 ? v + n : v;
-      };
-      for (int64_t i = 0; i < count; ++i)
-        if (at(i) < 0 || at(i) >= n)
-          return Status(Code::out_of_range, label + ": index " + std::to_string(at(i)) + " is outside an axis of " + std::to_string(n) + ".");
-      const std::byte* from = r.in<std::byte>(0);
-      std::byte* to = r.out<std::byte>(0);
-      parallel(r.threads, outer * count, std::max<int64_t>(1, 65536 / std::max<int64_t>(row, 1)), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          const std::byte* src = from + (i / count * n + at(i % count)) * row;
-          if (row == 4) std::memcpy(to + i * 4, src, 4);
-          else if (row == 8) std::memcpy(to + i * 8, src, 8);
-          else std::memcpy(to + i * row, src, size_t(row));
-        }
-      });
-      return {};
-    }, 0, "", 0};
+                   auto at = [&](int64_t i) {
+                     int64_t v = index == DType::i64 ? r.in<int64_t>(1)[i] : r.in<int32_t>(1)[i];
+                     return v < 0 ? v + n : v;
+                   };
+                   for (int64_t i = 0; i < count; ++i)
+                     if (at(i) < 0 || at(i) >= n)
+                       return Status(Code::out_of_range, label + ": index " + std::to_string(at(i)) +
+                                                             " is outside an axis of " + std::to_string(n) + ".");
+                   const std::byte* from = r.in<std::byte>(0);
+                   std::byte* to = r.out<std::byte>(0);
+                   parallel(r.threads, outer * count, std::max<int64_t>(1, 65536 / std::max<int64_t>(row, 1)),
+                            [&](int64_t first, int64_t last) {
+                              for (int64_t i = first; i < last; ++i) {
+                                const std::byte* src = from + (i / count * n + at(i % count)) * row;
+                                if (row == 4)
+                                  std::memcpy(to + i * 4, src, 4);
+                                else if (row == 8)
+                                  std::memcpy(to + i * 8, src, 8);
+                                else
+                                  std::memcpy(to + i * row, src, size_t(row));
+                              }
+                            });
+                   return {};
+                 },
+                 0, "", 0};
   });
 }
 
