@@ -12,6 +12,11 @@ namespace ai_vmm {
 
 // ---------------------------------------------------------------- shared
 
+Result<Heads> Heads::make(int64_t batch, int64_t heads, int64_t length, int64_t size) {
+  AI_VMM_TRY(ref::affordable({batch, heads, length, size}));
+  return Heads{batch, heads, length, size, std::vector<double>(size_t(batch * heads * length * size), 0.0)};
+}
+
 Result<Heads> load_heads(const Eval& e, const Tensor& t, int64_t heads) {
   if (t.rank() == 4) {
     Heads h;
@@ -21,7 +26,7 @@ Result<Heads> load_heads(const Eval& e, const Tensor& t, int64_t heads) {
   }
   if (t.rank() != 3 || heads < 1 || t.dim(2) % heads != 0)
     return e.error("a tensor of shape " + to_string(t.shape()) + " does not divide into " + std::to_string(heads) + " heads.");
-  Heads h(t.dim(0), heads, t.dim(1), t.dim(2) / heads);
+  Heads h = AI_VMM_TAKE(Heads::make(t.dim(0), heads, t.dim(1), t.dim(2) / heads));
   auto v = ref::load<double>(t);
   for (int64_t b = 0; b < h.batch; ++b)
     for (int64_t i = 0; i < h.length; ++i)
@@ -32,7 +37,7 @@ Result<Heads> load_heads(const Eval& e, const Tensor& t, int64_t heads) {
 Result<Heads> append(const Eval& e, const Heads& past, const Heads& next) {
   if (past.batch != next.batch || past.heads != next.heads || past.size != next.size)
     return e.error("a past of shape " + to_string(past.shape()) + " does not go before " + to_string(next.shape()) + ".");
-  Heads all(next.batch, next.heads, past.length + next.length, next.size);
+  Heads all = AI_VMM_TAKE(Heads::make(next.batch, next.heads, past.length + next.length, next.size));
   for (int64_t b = 0; b < all.batch; ++b)
     for (int64_t h = 0; h < all.heads; ++h) {
       std::copy_n(past.row(b, h, 0), past.length * past.size, all.row(b, h, 0));
@@ -56,9 +61,10 @@ Status store_heads(Eval& e, size_t output, DType type, const Heads& h, bool pack
   return {};
 }
 
-Heads attend(const AttentionCall& c) {
+Result<Heads> attend(const AttentionCall& c) {
   const Heads &q = c.q, &k = c.k, &v = c.v;
-  Heads y(q.batch, q.heads, q.length, v.size);
+  Heads y = AI_VMM_TAKE(Heads::make(q.batch, q.heads, q.length, v.size));
+  AI_VMM_TRY(ref::affordable({k.length}));
   int64_t sharing = k.heads ? q.heads / k.heads : 1;
   std::vector<double> row(static_cast<size_t>(k.length));
   for (int64_t b = 0; b < q.batch; ++b)
@@ -215,6 +221,8 @@ Status eval_attention(Eval& e) {
   if (e.has(6)) {
     valid = ref::ints(e.in(6));
     if (int64_t(valid.size()) != q.batch) return e.error("nonpad_kv_seqlen holds " + std::to_string(valid.size()) + " numbers for a batch of " + std::to_string(q.batch) + ".");
+    for (int64_t n_valid : valid)
+      if (n_valid < 0 || n_valid > k.length) return e.error("nonpad_kv_seqlen " + std::to_string(n_valid) + " is outside [0, " + std::to_string(k.length) + "].");
   }
   bool causal = n.i("is_causal") != 0;
   int64_t left = n.i("left_window_size", -1), right = n.i("right_window_size", -1);
@@ -227,17 +235,18 @@ Status eval_attention(Eval& e) {
     if (!valid.empty() && j >= valid[size_t(b)]) return -INFINITY;
     int64_t position = i + (valid.empty() ? past : valid[size_t(b)] - q.length);  // of the query among the keys
     if (causal && j > position) return -INFINITY;
-    if (left >= 0 && j < position - left) return -INFINITY;
-    if (right >= 0 && j > position + right) return -INFINITY;
+    if (left >= 0 && position - j > left) return -INFINITY;
+    if (right >= 0 && j - position > right) return -INFINITY;
     return mask.at(b, h, i, j);
   };
   if (e.wants(3)) {
     if (mode < 0 || mode > 3) return e.error("qk_matmul_output_mode " + std::to_string(mode) + " is outside [0, 3].");
+    AI_VMM_TRY(ref::affordable(scores));
     call.observe = [&](int64_t, int64_t, int64_t, int step, std::span<const double> row) {
       if (step == mode) observed.insert(observed.end(), row.begin(), row.end());
     };
   }
-  Heads y = attend(call);
+  Heads y = AI_VMM_TAKE(attend(call));
   AI_VMM_TRY(store_heads(e, 0, e.in(0).dtype(), y, e.in(0).rank() == 3));
   if (e.wants(1)) AI_VMM_TRY(store_heads(e, 1, e.in(1).dtype(), k, false));
   if (e.wants(2)) AI_VMM_TRY(store_heads(e, 2, e.in(2).dtype(), v, false));
@@ -327,7 +336,7 @@ Status eval_linear_attention(Eval& e) {
   Heads v = AI_VMM_TAKE(load_heads(e, e.in(2), kv_heads));
   if (k.size != q.size || k.batch != q.batch || v.batch != q.batch || k.length != q.length || v.length != q.length)
     return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " + to_string(v.shape()) + " do not go together.");
-  Heads state(q.batch, kv_heads, k.size, v.size), decay, beta;
+  Heads state = AI_VMM_TAKE(Heads::make(q.batch, kv_heads, k.size, v.size)), decay, beta;
   if (e.has(3)) {
     if (e.in(3).shape() != state.shape()) return e.error("past_state has shape " + to_string(e.in(3).shape()) + "; it must be " + to_string(state.shape()) + ".");
     state.v = ref::load<double>(e.in(3));
@@ -348,7 +357,7 @@ Status eval_linear_attention(Eval& e) {
   }
   double scale = n.f("scale");
   if (scale == 0) scale = 1 / std::sqrt(double(q.size));
-  Heads y(q.batch, q_heads, q.length, v.size);
+  Heads y = AI_VMM_TAKE(Heads::make(q.batch, q_heads, q.length, v.size));
   std::vector<double> write(static_cast<size_t>(v.size));
   int64_t sharing = q_heads / kv_heads;
   for (int64_t b = 0; b < q.batch; ++b)

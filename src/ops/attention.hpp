@@ -15,9 +15,8 @@ struct Heads {
   int64_t batch = 0, heads = 0, length = 0, size = 0;
   std::vector<double> v;
 
-  Heads() = default;
-  Heads(int64_t batch, int64_t heads, int64_t length, int64_t size)
-      : batch(batch), heads(heads), length(length), size(size), v(size_t(batch * heads * length * size), 0.0) {}
+  // Zeros; fails on the memory limit.
+  static Result<Heads> make(int64_t batch, int64_t heads, int64_t length, int64_t size);
   double* row(int64_t b, int64_t h, int64_t t) { return v.data() + ((b * heads + h) * length + t) * size; }
   const double* row(int64_t b, int64_t h, int64_t t) const { return v.data() + ((b * heads + h) * length + t) * size; }
   Shape shape() const { return {batch, heads, length, size}; }
@@ -40,7 +39,7 @@ struct AttentionCall {
   // Sees each row of scores after a step: 0 scaled product, 1 softcap, 2 bias, 3 softmax.
   std::function<void(int64_t b, int64_t h, int64_t i, int step, std::span<const double> row)> observe;
 };
-Heads attend(const AttentionCall& call);
+Result<Heads> attend(const AttentionCall& call);
 
 // Rotates pairs of the first 2 * cos.size() numbers of `x`: neighbours when interleaved, halves otherwise.
 void rotate(double* x, std::span<const double> cos, std::span<const double> sin, bool interleaved);

@@ -95,8 +95,8 @@ double scale_of(const Node& n, int64_t head_size) {
 }
 
 // Columns [first, first + heads * size) of rows of `width` numbers, as heads.
-Heads columns(const std::vector<double>& rows, int64_t width, int64_t first, int64_t batch, int64_t length, int64_t heads, int64_t size) {
-  Heads h(batch, heads, length, size);
+Result<Heads> columns(const std::vector<double>& rows, int64_t width, int64_t first, int64_t batch, int64_t length, int64_t heads, int64_t size) {
+  Heads h = AI_VMM_TAKE(Heads::make(batch, heads, length, size));
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t t = 0; t < length; ++t)
       for (int64_t k = 0; k < heads; ++k) std::copy_n(rows.data() + (b * length + t) * width + first + k * size, size, h.row(b, k, t));
@@ -152,6 +152,7 @@ Status eval_packed_attention(Eval& e) {
   if (e.has(2) && e.in(2).count() != width) return e.error("the bias has shape " + to_string(e.in(2).shape()) + "; it must hold " + std::to_string(width) + " numbers.");
   auto xv = ref::load<double>(x), wv = ref::load<double>(w);
   auto bias = e.has(2) ? ref::load<double>(e.in(2)) : std::vector<double>(size_t(width), 0.0);
+  AI_VMM_TRY(ref::affordable({batch, length, width}));
   std::vector<double> rows;
   rows.reserve(size_t(batch * length * width));
   for (int64_t r = 0; r < batch * length; ++r) {
@@ -160,14 +161,14 @@ Status eval_packed_attention(Eval& e) {
     for (int64_t i = 0; i < in; ++i)
       for (int64_t j = 0; j < width; ++j) to[j] += xv[size_t(r * in + i)] * wv[size_t(i * width + j)];
   }
-  Heads q = columns(rows, width, 0, batch, length, heads, sizes[0] / heads);
-  Heads k = columns(rows, width, sizes[0], batch, length, heads, sizes[1] / heads);
-  Heads v = columns(rows, width, sizes[0] + sizes[1], batch, length, heads, sizes[2] / heads);
+  Heads q = AI_VMM_TAKE(columns(rows, width, 0, batch, length, heads, sizes[0] / heads));
+  Heads k = AI_VMM_TAKE(columns(rows, width, sizes[0], batch, length, heads, sizes[1] / heads));
+  Heads v = AI_VMM_TAKE(columns(rows, width, sizes[0] + sizes[1], batch, length, heads, sizes[2] / heads));
   if (e.has(4)) {  // [2, batch, heads, past, size]: keys, then values
     const Tensor& past = e.in(4);
     if (past.rank() != 5 || past.dim(0) != 2 || past.dim(1) != batch || past.dim(2) != heads || past.dim(4) != k.size || k.size != v.size)
       return e.error("past has shape " + to_string(past.shape()) + ", which does not fit.");
-    Heads pk(batch, heads, past.dim(3), k.size), pv = pk;
+    Heads pk = AI_VMM_TAKE(Heads::make(batch, heads, past.dim(3), k.size)), pv = pk;
     auto values = ref::load<double>(past);
     std::copy_n(values.begin(), pk.v.size(), pk.v.begin());
     std::copy_n(values.begin() + int64_t(pk.v.size()), pv.v.size(), pv.v.begin());
@@ -183,7 +184,8 @@ Status eval_packed_attention(Eval& e) {
     if (causal && j > k.length - length + i) return -INFINITY;
     return (mask.at(b, i, j) ? 0 : hidden) + score.at(b, h, i, j);
   };
-  AI_VMM_TRY(store_heads(e, 0, x.dtype(), attend(call), true));
+  Heads y = AI_VMM_TAKE(attend(call));
+  AI_VMM_TRY(store_heads(e, 0, x.dtype(), y, true));
   if (e.wants(1)) {
     if (k.size != v.size) return e.error("keys and values of different sizes have no common present.");
     Tensor* present = AI_VMM_TAKE(e.make(1, x.dtype(), {2, batch, heads, k.length, k.size}));
@@ -249,7 +251,7 @@ Status eval_multi_head(Eval& e) {
   // Part `which` of `parts` packed ones: [batch, length, heads, parts, size].
   auto unpack = [&](const Tensor& t, int64_t parts, int64_t which) -> Result<Heads> {
     if (t.rank() != 5 || t.dim(2) != heads || t.dim(3) != parts) return e.error("a packed tensor of shape " + to_string(t.shape()) + " is not [batch, length, heads, " + std::to_string(parts) + ", size].");
-    Heads h(t.dim(0), heads, t.dim(1), t.dim(4));
+    Heads h = AI_VMM_TAKE(Heads::make(t.dim(0), heads, t.dim(1), t.dim(4)));
     auto values = ref::load<double>(t);
     for (int64_t b = 0; b < h.batch; ++b)
       for (int64_t i = 0; i < h.length; ++i)
@@ -304,11 +306,14 @@ Status eval_multi_head(Eval& e) {
     if (causal && j > k.length - q.length + i) return -INFINITY;
     return (mask.at(b, i, j) ? 0 : hidden) + score.at(b, h, i, j);
   };
-  if (e.wants(3))
+  if (e.wants(3)) {
+    AI_VMM_TRY(ref::affordable(scores));
     call.observe = [&](int64_t, int64_t, int64_t, int step, std::span<const double> row) {
       if (step == 0) raw.insert(raw.end(), row.begin(), row.end());
     };
-  AI_VMM_TRY(store_heads(e, 0, query.dtype(), attend(call), true));
+  }
+  Heads y = AI_VMM_TAKE(attend(call));
+  AI_VMM_TRY(store_heads(e, 0, query.dtype(), y, true));
   if (e.wants(1)) AI_VMM_TRY(store_heads(e, 1, query.dtype(), k, false));
   if (e.wants(2)) AI_VMM_TRY(store_heads(e, 2, query.dtype(), v, false));
   if (e.wants(3)) {
@@ -375,9 +380,9 @@ Status eval_group_query(Eval& e) {
     int64_t width = query.dim(2), size = width / (heads + 2 * kv_heads);
     if (width != size * (heads + 2 * kv_heads)) return e.error("a packed query of shape " + to_string(query.shape()) + " does not divide into heads.");
     auto rows = ref::load<double>(query);
-    q = columns(rows, width, 0, batch, length, heads, size);
-    k = columns(rows, width, heads * size, batch, length, kv_heads, size);
-    v = columns(rows, width, (heads + kv_heads) * size, batch, length, kv_heads, size);
+    q = AI_VMM_TAKE(columns(rows, width, 0, batch, length, heads, size));
+    k = AI_VMM_TAKE(columns(rows, width, heads * size, batch, length, kv_heads, size));
+    v = AI_VMM_TAKE(columns(rows, width, (heads + kv_heads) * size, batch, length, kv_heads, size));
   }
   if (k.size != q.size || v.size != q.size || k.length != length || v.length != length || k.batch != batch || v.batch != batch)
     return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " + to_string(v.shape()) + " do not go together.");
@@ -385,7 +390,7 @@ Status eval_group_query(Eval& e) {
   auto lengths = ref::ints(e.in(5));
   int64_t total = ref::ints(e.in(6))[0];
   if (e.has(3) != e.has(4)) return e.error("past_key and past_value must be given together.");
-  Heads past_k(batch, kv_heads, 0, k.size), past_v = past_k;
+  Heads past_k{batch, kv_heads, 0, k.size, {}}, past_v = past_k;
   if (e.has(3)) {
     past_k = AI_VMM_TAKE(load_heads(e, e.in(3), kv_heads));
     past_v = AI_VMM_TAKE(load_heads(e, e.in(4), kv_heads));
@@ -395,7 +400,7 @@ Status eval_group_query(Eval& e) {
   if (total < length) return e.error("total_sequence_length " + std::to_string(total) + " is less than the " + std::to_string(length) + " new tokens.");
   bool prompt = length == total;
   int64_t capacity = std::max(past_k.length, total);
-  std::vector<int64_t> past(static_cast<size_t>(batch));  // tokens of each sample before this call
+  std::vector<int64_t> past(lengths.size());  // tokens of each sample before this call
   for (int64_t b = 0; b < batch; ++b) {
     int64_t after = lengths[size_t(b)] + 1;
     past[size_t(b)] = prompt ? 0 : after - length;
@@ -422,8 +427,8 @@ Status eval_group_query(Eval& e) {
       }
   }
   // The new tokens go right behind the past of each sample; the rest of the buffer is zero.
-  auto present = [&](const Heads& old, const Heads& fresh) {
-    Heads p(batch, kv_heads, capacity, fresh.size);
+  auto present = [&](const Heads& old, const Heads& fresh) -> Result<Heads> {
+    Heads p = AI_VMM_TAKE(Heads::make(batch, kv_heads, capacity, fresh.size));
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t h = 0; h < kv_heads; ++h) {
         std::copy_n(old.row(b, h, 0), past[size_t(b)] * old.size, p.row(b, h, 0));
@@ -431,7 +436,8 @@ Status eval_group_query(Eval& e) {
       }
     return p;
   };
-  Heads all_k = present(past_k, k), all_v = present(past_v, v);
+  Heads all_k = AI_VMM_TAKE(present(past_k, k));
+  Heads all_v = AI_VMM_TAKE(present(past_v, v));
 
   std::vector<double> sink;
   if (e.has(11)) {
@@ -440,7 +446,8 @@ Status eval_group_query(Eval& e) {
   } else if (n.i("smooth_softmax", -1) > 0) {
     sink.assign(size_t(heads), 0.0);
   }
-  Heads seen_k(batch, kv_heads, total, k.size), seen_v(batch, kv_heads, total, v.size);
+  Heads seen_k = AI_VMM_TAKE(Heads::make(batch, kv_heads, total, k.size));
+  Heads seen_v = seen_k;
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t h = 0; h < kv_heads; ++h) {
       std::copy_n(all_k.row(b, h, 0), total * k.size, seen_k.row(b, h, 0));
@@ -452,17 +459,19 @@ Status eval_group_query(Eval& e) {
   if (!sink.empty()) call.sink = sink;
   call.bias = [&](int64_t b, int64_t h, int64_t i, int64_t j) -> double {
     int64_t position = past[size_t(b)] + i;
-    if (j > position || (window > 0 && j <= position - window)) return -INFINITY;
+    if (j > position || (window > 0 && position - j >= window)) return -INFINITY;
     return score.at(b, h, i, j);
   };
   int kind = int(n.i("qk_output"));  // 0 none, 1 before softmax, 2 after
   std::vector<double> observed;
+  AI_VMM_TRY(ref::affordable({batch, heads, length, total}));
   if (e.wants(3) && kind != 0)
     call.observe = [&](int64_t, int64_t, int64_t, int step, std::span<const double> row) {
       if (step == (kind == 1 ? 2 : 3)) observed.insert(observed.end(), row.begin(), row.end());
     };
   DType cache = e.has(3) ? e.in(3).dtype() : query.dtype();
-  AI_VMM_TRY(store_heads(e, 0, query.dtype(), attend(call), true));
+  Heads y = AI_VMM_TAKE(attend(call));
+  AI_VMM_TRY(store_heads(e, 0, query.dtype(), y, true));
   if (e.wants(1)) AI_VMM_TRY(store_heads(e, 1, cache, all_k, false));
   if (e.wants(2)) AI_VMM_TRY(store_heads(e, 2, cache, all_v, false));
   if (e.wants(3)) {

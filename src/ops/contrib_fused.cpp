@@ -300,6 +300,7 @@ Status eval_embed_norm(Eval& e) {
   int64_t batch = ids.dim(0), length = ids.dim(1), hidden = e.in(2).dim(1);
   if (e.has(1) != e.has(4)) return e.error("segment_ids and segment_embedding go together.");
   Shape shape{batch, length, hidden};
+  AI_VMM_TRY(ref::affordable(shape));
   std::vector<double> sum(size_t(ref::product(shape)), 0.0);
   // Adds the rows of table `k` that index(i) names.
   auto add = [&](size_t k, auto index) -> Status {

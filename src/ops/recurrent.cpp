@@ -94,6 +94,8 @@ Result<Layer> load_layer(const Eval& e) {
   l.input = x.dim(2);
   l.hidden = r.dim(2);
   Shape state = l.batch_first ? Shape{l.batch, l.directions, l.hidden} : Shape{l.directions, l.batch, l.hidden};
+  AI_VMM_TRY(ref::affordable(state));
+  AI_VMM_TRY(ref::affordable({l.batch}));
   // Input k must have this shape when it is there; without it, zeros stand for it.
   auto take = [&](size_t k, const char* what, const Shape& shape) -> Result<std::vector<double>> {
     if (!e.has(k)) return std::vector<double>(size_t(ref::product(shape)), 0.0);

@@ -101,6 +101,8 @@ int64_t product(std::span<const int64_t> dims) {
   return n;
 }
 
+Status affordable(const Shape& shape) { return Tensor::make(DType::f64, shape).status().copy(); }
+
 Shape strides_of(const Shape& shape) {
   Shape s(shape.size(), 1);
   for (size_t i = shape.size(); i-- > 1;) s[i - 1] = s[i] * shape[i];

@@ -49,6 +49,8 @@ Result<Shape> broadcast(const Eval& e, std::span<const Shape> shapes);
 // Strides that read a tensor of shape `from` as if it had shape `to`: 0 along broadcast axes.
 Shape broadcast_strides(const Shape& from, const Shape& to);
 int64_t product(std::span<const int64_t> dims);
+// Fails where scratch space of this many doubles would break the memory limit. For what no input or output bounds.
+Status affordable(const Shape& shape);
 
 // Walks every index of `shape` in row-major order.
 class Index {

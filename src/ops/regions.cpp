@@ -27,6 +27,8 @@ Status infer_roi_align(Infer& c) {
   return {};
 }
 
+constexpr int64_t kMaxSamples = 1 << 18;
+
 Status eval_roi_align(Eval& e) {
   const Tensor &x = e.in(0), &rois = e.in(1), &batches = e.in(2);
   if (x.rank() != 4 || rois.rank() != 2 || rois.dim(1) != 4 || batches.rank() != 1 || batches.dim(0) != rois.dim(0))
@@ -54,8 +56,10 @@ Status eval_roi_align(Eval& e) {
     double w = edge[2] - edge[0], h = edge[3] - edge[1];
     if (!half) w = std::max(w, 1.0), h = std::max(h, 1.0);
     double bin_h = h / double(out_h), bin_w = w / double(out_w);
-    auto samples = [&](double size) { return ratio > 0 ? ratio : int64_t(std::clamp(std::ceil(size), 0.0, 4096.0)); };
-    int64_t grid_h = samples(bin_h), grid_w = samples(bin_w);
+    auto samples = [&](double size) { return ratio > 0 ? double(ratio) : std::max(std::ceil(size), 0.0); };
+    if (!(samples(bin_h) * samples(bin_w) <= double(kMaxSamples)))
+      return e.error("region " + std::to_string(r) + " asks for more than " + std::to_string(kMaxSamples) + " samples a bin.");
+    int64_t grid_h = int64_t(samples(bin_h)), grid_w = int64_t(samples(bin_w));
     for (int64_t p = 0; p < out_h * out_w; ++p) {
       // Corners and weights of every sample of the bin, shared by all channels.
       std::vector<Corner> corners;
