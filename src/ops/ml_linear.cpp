@@ -44,8 +44,8 @@ Status eval_linear_regressor(Eval& e) {
   Rows x = AI_VMM_TAKE(rows_of(e, e.in(0)));
   PostTransform transform = AI_VMM_TAKE(post_transform(e));
   int64_t targets = e.node.i("targets", 1);
-  auto scores = AI_VMM_TAKE(linear(e, x, targets));
   Tensor* y = AI_VMM_TAKE(e.make(0, DType::f32, {x.count, targets}));
+  auto scores = AI_VMM_TAKE(linear(e, x, targets));
   for (int64_t r = 0; r < x.count; ++r) {
     std::vector<double> row(scores.begin() + r * targets, scores.begin() + (r + 1) * targets);
     write_scores(transform, SecondClass::none, row);

@@ -96,10 +96,11 @@ Status eval_multinomial(Eval& e) {
   const Tensor& x = e.in(0);
   DType t = AI_VMM_TAKE(output_type(e, DType::i32, is_integer));
   int64_t samples = e.node.i("sample_size", 1);
-  if (x.rank() != 2 || (x.dim(1) == 0 && x.dim(0) * samples > 0))
+  if (x.rank() != 2 || (x.dim(1) == 0 && x.dim(0) > 0 && samples > 0))
     return e.error("shape " + to_string(x.shape()) + " holds no outcomes to draw from; it must be [batch, outcomes].");
   if (samples < 0) return e.error("sample_size is " + std::to_string(samples) + ".");
   Tensor* y = AI_VMM_TAKE(e.make(0, t, {x.dim(0), samples}));
+  if (y->count() == 0) return {};
   auto v = ref::load<double>(x);
   int64_t n = x.dim(1);
   std::vector<double> up_to(size_t(n), 0);  // running sums of the probabilities, unnormalised
