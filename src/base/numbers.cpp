@@ -118,6 +118,10 @@ void store_packed(void* p, int64_t i, int bits, uint32_t v) {
   uint8_t old = load<uint8_t>(p, i / per);
   store<uint8_t>(p, i / per, uint8_t((old & ~mask) | ((v << shift) & mask)));
 }
+// As x86 converts: what lies outside the range, and NaN, gives the least value.
+int32_t to_int32(double v) {
+  return v > -0x1.00000002p31 && v < 0x1p31 ? int32_t(v) : std::numeric_limits<int32_t>::min();
+}
 int64_t sign_extend(uint32_t v, int bits) { return int64_t(int32_t(v << (32 - bits)) >> (32 - bits)); }
 }  // namespace
 
@@ -181,7 +185,10 @@ void write_double(DType type, void* p, int64_t i, double v) {
       store(p, 2 * i, v);
       return store(p, 2 * i + 1, 0.0);
     case DType::boolean: return store(p, i, uint8_t(v != 0));
-    default: return write_int64(type, p, i, to_int64(v));
+    case DType::u32:
+    case DType::i64:
+    case DType::u64: return write_int64(type, p, i, to_int64(v));
+    default: return write_int64(type, p, i, to_int32(v));
   }
 }
 

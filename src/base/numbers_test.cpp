@@ -192,6 +192,11 @@ TEST(Numbers, FloatsBecomeIntegersWithoutTraps) {
   EXPECT_EQ(to_int64(-kInf), INT64_MIN);
   EXPECT_EQ(to_int64(-0x1p63), INT64_MIN);
   EXPECT_EQ(uint64_t(to_int64(0x1.8p63)), 0xc000000000000000u);
+  int32_t i;
+  auto written = [&](double v) { return write_double(DType::i32, &i, 0, v), i; };
+  EXPECT_EQ(written(-2147483648.9), INT32_MIN);
+  EXPECT_EQ(written(2147483647.9), INT32_MAX);
+  for (double v : {kNaN, kInf, -kInf, 0x1p31, -0x1p31 - 1}) EXPECT_EQ(written(v), INT32_MIN) << v;
 }
 
 // Every type holds its own values, at every position of a packed byte, and leaves the neighbours alone.

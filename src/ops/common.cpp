@@ -52,7 +52,9 @@ Status infer_elementwise(Infer& c) {
       std::vector<Dim> out;
       for (size_t i = 0; i < std::max(a->size(), b->size()); ++i) {
         auto v = fold(c.node, (*a)[a->size() == 1 ? 0 : i], (*b)[b->size() == 1 ? 0 : i]);
-        if (!v) return {};
+        // An overflow wraps in the tensor; a size does not.
+        int64_t limit = dtype == DType::i32 ? INT32_MAX : INT64_MAX;
+        if (!v || (v->constant() && (*v->constant() >= limit || *v->constant() <= -limit))) return {};
         out.push_back(*v);
       }
       c.set_ints(0, std::move(out));

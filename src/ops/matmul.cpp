@@ -119,8 +119,7 @@ Status eval_gemm(Eval& e) {
     if (tb) vb = transposed(vb, n, k);
     std::vector<T> r(size_t(m * n));
     multiply(va.data(), vb.data(), r.data(), m, k, n);
-    auto scaled = [](T x, double factor) { return factor == 1 ? x : T(double(x) * factor); };
-    std::vector<T> c;
+    std::vector<T> c(1, T(0));
     Shape strides(2, 0);
     if (e.has(2)) {
       c = ref::load<T>(e.in(2));
@@ -128,9 +127,13 @@ Status eval_gemm(Eval& e) {
     }
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
-        T& x = r[size_t(i * n + j)];
-        x = scaled(x, alpha);
-        if (e.has(2)) x = multiply_add(x, T(1), scaled(c[size_t(i * strides[0] + j * strides[1])], beta));
+        T &x = r[size_t(i * n + j)], z = c[size_t(i * strides[0] + j * strides[1])];
+        if (alpha == 1 && (beta == 1 || !e.has(2)))
+          x = multiply_add(x, T(1), z);
+        else if constexpr (std::is_integral_v<T>)
+          x = T(to_int64(alpha * double(x) + beta * double(z)));
+        else
+          x = alpha * x + beta * z;
       }
     ref::store<T>(*y, r);
     return {};

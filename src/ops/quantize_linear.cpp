@@ -43,12 +43,17 @@ Result<std::vector<double>> product(const Eval& e, const MatMulPlan& plan, size_
   return multiply(plan, va, vb);
 }
 
+// Exact sums beyond 32 bits keep their low bits.
+Status store_wrapped(Tensor& y, const std::vector<double>& v) {
+  ref::store(y, std::vector<int64_t>(v.begin(), v.end()));
+  return {};
+}
+
 Status infer_matmul_integer(Infer& c) { return infer_matmul(c, DType::i32, 0, 1); }
 Status eval_matmul_integer(Eval& e) {
   MatMulPlan plan = AI_VMM_TAKE(plan_matmul(e, e.in(0).shape(), e.in(1).shape()));
   Tensor* y = AI_VMM_TAKE(e.make(0, DType::i32, plan.output));
-  ref::store(*y, AI_VMM_TAKE(product(e, plan, 0, 2, 1, 3)));
-  return {};
+  return store_wrapped(*y, AI_VMM_TAKE(product(e, plan, 0, 2, 1, 3)));
 }
 
 Status infer_qlinear_matmul(Infer& c) { return infer_matmul(c, c.dtype(7), 0, 3); }
@@ -93,8 +98,7 @@ Status eval_conv_integer(Eval& e) {
   Shape shape = AI_VMM_TAKE(output_shape(e, 0, 1));
   Tensor* y = AI_VMM_TAKE(e.make(0, DType::i32, shape));
   std::vector<double> none(size_t(shape[1]), 0);
-  ref::store(*y, AI_VMM_TAKE(convolution(e, 0, 2, 1, 3, none, shape)));
-  return {};
+  return store_wrapped(*y, AI_VMM_TAKE(convolution(e, 0, 2, 1, 3, none, shape)));
 }
 
 Status infer_qlinear_conv(Infer& c) { return infer_conv(c, c.dtype(7), 0, 3); }
