@@ -141,8 +141,10 @@ Status infer_qlinear_concat(Infer& c) {
 Status eval_qlinear_concat(Eval& e) {
   if (e.inputs() < 5 || (e.inputs() - 2) % 3) return e.error("each tensor needs a scale and a zero point.");
   std::vector<Data> parts;
-  for (size_t k = 2; k < e.inputs(); k += 3)
+  for (size_t k = 2; k < e.inputs(); k += 3) {
+    if (bits(e.in(k).dtype()) != 8 || !is_integer(e.in(k).dtype())) return e.error("its tensors must be of type u8 or i8.");
     parts.emplace_back(AI_VMM_TAKE(dequantized(e.in(k), AI_VMM_TAKE(quantum(e, k + 1)))));
+  }
   Tensor y = AI_VMM_TAKE(run_float(e, "Concat", parts));
   return quantize(e, 1, y, AI_VMM_TAKE(quantum(e, 0)));
 }

@@ -235,6 +235,7 @@ Status eval_squeeze(Eval& e) {
   if (e.has(1)) {
     for (int64_t a : ref::ints(e.in(1))) {
       a = AI_VMM_TAKE(e.axis(a, x.rank()));
+      if (drop[size_t(a)]) return e.error("an axis is named twice.");
       if (x.dim(a) != 1) return e.error("axis " + std::to_string(a) + " has size " + std::to_string(x.dim(a)) + "; only axes of size 1 can be dropped.");
       drop[size_t(a)] = true;
     }
