@@ -41,6 +41,9 @@ Result<std::vector<int64_t>> resized_axes(const Infer* c, const Eval* e, const N
     else
       a = AI_VMM_TAKE(e->axis(a, rank));
   }
+  std::vector<int64_t> sorted = axes;
+  std::sort(sorted.begin(), sorted.end());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) return c ? c->error("an axis is named twice.") : e->error("an axis is named twice.");
   return axes;
 }
 
