@@ -10,7 +10,8 @@ namespace ai_vmm {
 
 Type join_types(Infer& c, const Type& a, const Type& b) {
   using Kind = Type::Kind;
-  if (a.kind == Kind::optional && b.kind != Kind::optional) return Type::optional(join_types(c, a.element ? *a.element : Type{}, b));
+  if (a.kind == Kind::optional && b.kind != Kind::optional)
+    return Type::optional(join_types(c, a.element ? *a.element : Type{}, b));
   if (b.kind == Kind::optional && a.kind != Kind::optional) return join_types(c, b, a);
   if (a.kind != b.kind || a.kind == Kind::unknown) return {};
   Type t = a;
@@ -74,16 +75,18 @@ Result<const Body*> body_of(Infer& c, std::string_view attribute, size_t formals
   const Body* body = c.node.body(attribute);
   if (!body) return c.error("it lacks its body \"" + std::string(attribute) + "\".");
   if (body->graph->inputs.size() != formals)
-    return c.error("its body takes " + std::to_string(body->graph->inputs.size()) + " inputs; the node gives " + std::to_string(formals) + ".");
+    return c.error("its body takes " + std::to_string(body->graph->inputs.size()) + " inputs; the node gives " +
+                   std::to_string(formals) + ".");
   if (body->graph->outputs.size() < least_outputs)
-    return c.error("its body gives " + std::to_string(body->graph->outputs.size()) + " outputs; at least " + std::to_string(least_outputs) + " are needed.");
+    return c.error("its body gives " + std::to_string(body->graph->outputs.size()) + " outputs; at least " +
+                   std::to_string(least_outputs) + " are needed.");
   return body;
 }
 
 // ---------------------------------------------------------------- If
 
-// A branch may be wrong for the shapes at hand, because it is there for others: Split into 4 where there are 5. As long as
-// the other branch is right, the model is; if the wrong one is taken after all, the run says what is wrong.
+// A branch may be wrong for the shapes at hand, because it is there for others: Split into 4 where there are 5. As long
+// as the other branch is right, the model is; if the wrong one is taken after all, the run says what is wrong.
 Status infer_if(Infer& c) {
   std::vector<Type> types[2];
   Status faults[2];
@@ -165,7 +168,8 @@ bool widen(Infer& c, Type& formal, const Type& next, std::vector<bool>& varying,
 
 // Types of the body's outputs once the `count` formals from `first` on admit what the outputs from `first_out` on feed
 // back into them. `formals` become those types.
-Result<std::vector<Type>> infer_rounds(Infer& c, const Body& body, std::vector<Type>& formals, size_t first, size_t count, size_t first_out) {
+Result<std::vector<Type>> infer_rounds(Infer& c, const Body& body, std::vector<Type>& formals, size_t first,
+                                       size_t count, size_t first_out) {
   DepthGuard guard;
   std::vector<std::vector<bool>> varying;
   for (size_t i = 0; i < count; ++i) varying.emplace_back(formals[first + i].dims.size(), false);
@@ -175,7 +179,8 @@ Result<std::vector<Type>> infer_rounds(Infer& c, const Body& body, std::vector<T
     probe.graph = std::make_shared<Graph>(body.graph->clone());
     auto outputs = AI_VMM_TAKE(c.infer_body(probe, formals));
     settled = true;
-    for (size_t i = 0; i < count; ++i) settled &= !widen(c, formals[first + i], outputs[first_out + i], varying[i], false);
+    for (size_t i = 0; i < count; ++i)
+      settled &= !widen(c, formals[first + i], outputs[first_out + i], varying[i], false);
   }
   if (!settled)
     for (size_t i = 0; i < count; ++i) forget_shape(formals[first + i]);
@@ -184,7 +189,9 @@ Result<std::vector<Type>> infer_rounds(Infer& c, const Body& body, std::vector<T
 
 // ---------------------------------------------------------------- Loop
 
-bool is_true(const Tensor* t) { return t && t->dtype() == DType::boolean && t->count() == 1 && *static_cast<const uint8_t*>(t->data()); }
+bool is_true(const Tensor* t) {
+  return t && t->dtype() == DType::boolean && t->count() == 1 && *static_cast<const uint8_t*>(t->data());
+}
 
 // The body's condition output can only be true: a constant, or the condition it was given.
 bool always_goes_on(const Graph& g) {
@@ -201,12 +208,17 @@ bool always_goes_on(const Graph& g) {
 
 Status infer_loop(Infer& c) {
   const Body* given = c.node.body("body");
-  if (!given || given->graph->inputs.size() < 2) return c.error("its body must take the iteration number, the condition and the carried values.");
+  if (!given || given->graph->inputs.size() < 2)
+    return c.error("its body must take the iteration number, the condition and the carried values.");
   size_t states = given->graph->inputs.size() - 2;
-  if (c.inputs() > states + 2) return c.error("it carries " + std::to_string(c.inputs() - 2) + " values; its body takes " + std::to_string(states) + ".");
+  if (c.inputs() > states + 2)
+    return c.error("it carries " + std::to_string(c.inputs() - 2) + " values; its body takes " +
+                   std::to_string(states) + ".");
   const Body& body = *AI_VMM_TAKE(body_of(c, "body", states + 2, states + 1));
   size_t scans = body.graph->outputs.size() - 1 - states;
-  if (c.outputs() > states + scans) return c.error("it has " + std::to_string(c.outputs()) + " outputs; its body gives " + std::to_string(states + scans) + ".");
+  if (c.outputs() > states + scans)
+    return c.error("it has " + std::to_string(c.outputs()) + " outputs; its body gives " +
+                   std::to_string(states + scans) + ".");
 
   std::vector<Type> formals{Type::tensor(DType::i64, {}), Type::tensor(DType::boolean, {})};
   for (size_t i = 0; i < states; ++i) formals.push_back(c.type(i + 2));
@@ -217,7 +229,8 @@ Status infer_loop(Infer& c) {
   for (size_t i = 0; i < states; ++i)  // a loop of no rounds gives the initial value
     c.set(i, scope.escape(c, join_types(c, c.type(i + 2), outputs[1 + i])));
   Dim trips = c.fresh();
-  if (auto m = c.ints(0); m && m->size() == 1 && (!c.has(1) || is_true(c.constant(1))) && always_goes_on(*body.graph)) trips = max(Dim(0), m->front());
+  if (auto m = c.ints(0); m && m->size() == 1 && (!c.has(1) || is_true(c.constant(1))) && always_goes_on(*body.graph))
+    trips = max(Dim(0), m->front());
   for (size_t i = 0; i < scans; ++i) {
     Type t = scope.escape(c, outputs[1 + states + i]);
     if (t.ranked) t.dims.insert(t.dims.begin(), trips);
@@ -230,13 +243,18 @@ Status infer_loop(Infer& c) {
 
 Status infer_scan(Infer& c) {
   int64_t given = c.node.i("num_scan_inputs");
-  if (given < 1 || given > int64_t(c.inputs())) return c.error("num_scan_inputs is " + std::to_string(given) + " of " + std::to_string(c.inputs()) + " inputs.");
+  if (given < 1 || given > int64_t(c.inputs()))
+    return c.error("num_scan_inputs is " + std::to_string(given) + " of " + std::to_string(c.inputs()) + " inputs.");
   size_t scanned = size_t(given), states = c.inputs() - scanned;
   const Body& body = *AI_VMM_TAKE(body_of(c, "body", c.inputs(), states));
   size_t scans = body.graph->outputs.size() - states;
-  if (c.outputs() > states + scans) return c.error("it has " + std::to_string(c.outputs()) + " outputs; its body gives " + std::to_string(states + scans) + ".");
-  auto in_axes = c.node.ints("scan_input_axes", std::vector<int64_t>(scanned, 0)), out_axes = c.node.ints("scan_output_axes", std::vector<int64_t>(scans, 0));
-  if (in_axes.size() != scanned || out_axes.size() != scans) return c.error("scan_input_axes or scan_output_axes has the wrong length.");
+  if (c.outputs() > states + scans)
+    return c.error("it has " + std::to_string(c.outputs()) + " outputs; its body gives " +
+                   std::to_string(states + scans) + ".");
+  auto in_axes = c.node.ints("scan_input_axes", std::vector<int64_t>(scanned, 0)),
+       out_axes = c.node.ints("scan_output_axes", std::vector<int64_t>(scans, 0));
+  if (in_axes.size() != scanned || out_axes.size() != scans)
+    return c.error("scan_input_axes or scan_output_axes has the wrong length.");
 
   std::vector<Type> formals;
   for (size_t i = 0; i < states; ++i) formals.push_back(c.type(i));
@@ -246,7 +264,8 @@ Status infer_scan(Infer& c) {
     if (t.ranked) {
       int64_t axis = AI_VMM_TAKE(c.axis(in_axes[i], t.rank()));
       const Dim& d = t.dims[size_t(axis)];
-      if (length && length->is_constant() && d.is_constant() && *length != d) return c.error("the scanned inputs differ in length: " + length->to_string() + " and " + d.to_string() + ".");
+      if (length && length->is_constant() && d.is_constant() && *length != d)
+        return c.error("the scanned inputs differ in length: " + length->to_string() + " and " + d.to_string() + ".");
       if (!length || d.is_constant()) length = d;
       t.dims.erase(t.dims.begin() + axis);
     }
@@ -291,19 +310,24 @@ Status infer_sequence_map(Infer& c) {
 }
 
 const OpDef kOps[] = {
-    {"If", "", 25, "cond:bool -> outputs:any*", "then_branch:graph!, else_branch:graph!", "The outputs of one of two bodies, as the condition says.", kControlFlow, infer_if,
-     nullptr, nullptr},
+    {"If", "", 25, "cond:bool -> outputs:any*", "then_branch:graph!, else_branch:graph!",
+     "The outputs of one of two bodies, as the condition says.", kControlFlow, infer_if, nullptr, nullptr},
     {"Loop", "", 25, "M:i64?, cond:bool?, v_initial:any?* -> outputs:any*", "body:graph!",
-     "Runs the body with the round's number, the condition and the carried values, at most M times and while the condition holds. Gives the carried values after the last round, "
+     "Runs the body with the round's number, the condition and the carried values, at most M times and while the "
+     "condition holds. Gives the carried values after the last round, "
      "and of each further output of the body the values of all rounds, stacked along a new first axis.",
      kControlFlow, infer_loop, nullptr, nullptr},
     {"Scan", "", 25, "inputs:tensor* -> outputs:tensor*",
-     "body:graph!, num_scan_inputs:int!, scan_input_axes:ints, scan_input_directions:ints, scan_output_axes:ints, scan_output_directions:ints",
-     "Runs the body for each slice of the scanned inputs with values carried from round to round; gives those after the last round and, stacked along an axis, what each round made.",
+     "body:graph!, num_scan_inputs:int!, scan_input_axes:ints, scan_input_directions:ints, scan_output_axes:ints, "
+     "scan_output_directions:ints",
+     "Runs the body for each slice of the scanned inputs with values carried from round to round; gives those after "
+     "the last round and, stacked along an axis, what each round made.",
      kControlFlow, infer_scan, nullptr, nullptr},
-    {"SequenceMap", "", 17, "input_sequence:S, additional_inputs:V?* -> out_sequence:S* | S: seq, V: any", "body:graph!",
-     "Runs the body for each element of the sequence (together with the elements of further sequences, and with tensors as they are) and collects the results.", kControlFlow,
-     infer_sequence_map, nullptr, nullptr},
+    {"SequenceMap", "", 17, "input_sequence:S, additional_inputs:V?* -> out_sequence:S* | S: seq, V: any",
+     "body:graph!",
+     "Runs the body for each element of the sequence (together with the elements of further sequences, and with "
+     "tensors as they are) and collects the results.",
+     kControlFlow, infer_sequence_map, nullptr, nullptr},
 };
 
 }  // namespace

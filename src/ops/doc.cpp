@@ -11,13 +11,21 @@ namespace {
 
 std::string formals(const std::vector<Formal>& list) {
   std::string out;
-  for (const Formal& f : list) out += (out.empty() ? "`" : ", `") + f.name + "`: " + f.type + (f.variadic ? ", any number" : f.optional ? ", optional" : "");
+  for (const Formal& f : list)
+    out += (out.empty() ? "`" : ", `") + f.name + "`: " + f.type +
+           (f.variadic   ? ", any number"
+            : f.optional ? ", optional"
+                         : "");
   return out.empty() ? "none" : out;
 }
 
 std::string attributes(const std::vector<AttrDef>& list) {
   std::string out;
-  for (const AttrDef& a : list) out += (out.empty() ? "`" : ", `") + a.name + "`: " + a.type + (a.required ? ", required" : a.has_fallback ? " = " + a.fallback : "");
+  for (const AttrDef& a : list)
+    out += (out.empty() ? "`" : ", `") + a.name + "`: " + a.type +
+           (a.required       ? ", required"
+            : a.has_fallback ? " = " + a.fallback
+                             : "");
   return out;
 }
 
@@ -54,9 +62,12 @@ std::string ops_markdown() {
   for (const OpDef* op : all_ops()) domains[*op->domain ? op->domain : "ai.onnx"].push_back(op);
   std::string out =
       "# Which operators are there, and what do they mean?\n\n"
-      "Written by `aivmm ops --markdown > docs/operators.md` from the operator tables in `src/ops`; a test compares. Operators are\n"
-      "those of the newest version of their domain: older models are converted when they are read. Types are f32, f64, f16, bf16,\n"
-      "the f8 and f4 kinds, (i/u)2 to 64, bool, c64, c128 and string; *int*, *float*, *numeric* and *tensor* stand for groups of\n"
+      "Written by `aivmm ops --markdown > docs/operators.md` from the operator tables in `src/ops`; a test compares. "
+      "Operators are\n"
+      "those of the newest version of their domain: older models are converted when they are read. Types are f32, f64, "
+      "f16, bf16,\n"
+      "the f8 and f4 kinds, (i/u)2 to 64, bool, c64, c128 and string; *int*, *float*, *numeric* and *tensor* stand for "
+      "groups of\n"
       "them, *any* for every value.\n\n";
   for (const auto& [domain, ops] : domains) {
     std::string anchor = domain;

@@ -1,5 +1,5 @@
-// Every operator of the table meets random nodes, most of them wrong: inference and the reference function must refuse or
-// succeed, never crash, and where both succeed the inferred types must be those of the tensors made.
+// Every operator of the table meets random nodes, most of them wrong: inference and the reference function must refuse
+// or succeed, never crash, and where both succeed the inferred types must be those of the tensors made.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -34,11 +34,15 @@ class Generator {
       if (type == DType::string)
         t.as_mutable<std::string>()[size_t(i)] = std::string(size_t(pick(0, 3)), char('a' + pick(0, 3)));
       else if (is_float(type) || is_complex(type))
-        write_double(type, t.mutable_data(), i, tame || chance(80) ? double(pick(-40, 40)) / 8 : chance(50) ? NAN : double(wild()) * 1e12);
+        write_double(type, t.mutable_data(), i,
+                     tame || chance(80) ? double(pick(-40, 40)) / 8
+                     : chance(50)       ? NAN
+                                        : double(wild()) * 1e12);
       else if (!tame && type != DType::boolean && chance(20))
         write_int64(type, t.mutable_data(), i, wild());
       else
-        write_int64(type, t.mutable_data(), i, type == DType::boolean ? pick(0, 1) : pick(is_signed_integer(type) ? -3 : 0, 5));
+        write_int64(type, t.mutable_data(), i,
+                    type == DType::boolean ? pick(0, 1) : pick(is_signed_integer(type) ? -3 : 0, 5));
     }
     return t;
   }
@@ -102,10 +106,15 @@ class Generator {
       for (int64_t& x : v) x = plain ? pick(1, 2) : chance(5) ? wild() : pick(-3, 4);
       return v;
     };
-    if (a.type == "int") return chance(4) ? wild() : chance(10) ? pick(-100, 100) : a.name == "to" || a.name == "dtype" ? pick(1, 16) : pick(-2, 3);
+    if (a.type == "int")
+      return chance(4)                             ? wild()
+             : chance(10)                          ? pick(-100, 100)
+             : a.name == "to" || a.name == "dtype" ? pick(1, 16)
+                                                   : pick(-2, 3);
     if (a.type == "float") return float(pick(-8, 16)) / 4;
     if (a.type == "string") {
-      const char* words[] = {"bogus", "", "constant", "linear", "SAME_UPPER", "reverse", "bidirectional", "LEFT", "tanh", "ij,jk->ik", "SUM", "sum", "add"};
+      const char* words[] = {"bogus", "",     "constant",  "linear", "SAME_UPPER", "reverse", "bidirectional",
+                             "LEFT",  "tanh", "ij,jk->ik", "SUM",    "sum",        "add"};
       return std::string(a.has_fallback && chance(50) ? a.fallback : words[pick(0, 12)]);
     }
     if (a.type == "ints") return numbers();
@@ -166,7 +175,9 @@ Status infer(Graph& g, Node node, const std::vector<Data>& inputs, Known known) 
       const Tensor& t = inputs[k].tensor();
       type = known == Known::element_types ? Type::tensor(t.dtype()) : Type::tensor(t.dtype(), to_dims(t.shape()));
     } else {
-      type = inputs[k].is_map() ? Type::map(inputs[k].map().keys.dtype(), Type::tensor(inputs[k].map().values.dtype(), {})) : Type::sequence(Type::tensor(DType::f32));
+      type = inputs[k].is_map()
+                 ? Type::map(inputs[k].map().keys.dtype(), Type::tensor(inputs[k].map().values.dtype(), {}))
+                 : Type::sequence(Type::tensor(DType::f32));
     }
     ValueId v = g.add_value("x", type);
     if (known == Known::values && inputs[k].is_tensor()) g.value(v).constant = inputs[k].tensor();
@@ -180,7 +191,9 @@ Status infer(Graph& g, Node node, const std::vector<Data>& inputs, Known known) 
 std::string describe(const Node& node, const std::vector<Data>& inputs) {
   std::string s = node.op + "(";
   for (const Data& d : inputs)
-    s += d.empty() ? "-, " : !d.is_tensor() ? "…, " : std::string(name(d.tensor().dtype())) + to_string(d.tensor().shape()) + ", ";
+    s += d.empty()        ? "-, "
+         : !d.is_tensor() ? "…, "
+                          : std::string(name(d.tensor().dtype())) + to_string(d.tensor().shape()) + ", ";
   s += ")";
   for (const Attribute& a : node.attributes) s += " " + a.name;
   return s;

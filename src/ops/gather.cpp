@@ -65,7 +65,9 @@ Status for_each_element(Eval& e, const Tensor& data, const Tensor& indices, F&& 
   int64_t axis = AI_VMM_TAKE(e.axis(e.node.i("axis", 0), data.rank()));
   bool fits = indices.rank() == data.rank();
   for (int64_t i = 0; fits && i < data.rank(); ++i) fits = i == axis || indices.dim(i) <= data.dim(i);
-  if (!fits) return e.error("indices of shape " + to_string(indices.shape()) + " do not fit data of shape " + to_string(data.shape()) + ".");
+  if (!fits)
+    return e.error("indices of shape " + to_string(indices.shape()) + " do not fit data of shape " +
+                   to_string(data.shape()) + ".");
   auto at = ref::ints(indices);
   Shape strides = ref::strides_of(data.shape());
   size_t k = 0;
@@ -88,11 +90,14 @@ struct Tuples {
 };
 Result<Tuples> tuples(const Eval& e, const Tensor& data, const Tensor& indices, int64_t batch) {
   if (indices.rank() < 1 || batch < 0 || batch >= indices.rank() || batch > data.rank())
-    return e.error("indices of shape " + to_string(indices.shape()) + " do not fit data of shape " + to_string(data.shape()) + ".");
+    return e.error("indices of shape " + to_string(indices.shape()) + " do not fit data of shape " +
+                   to_string(data.shape()) + ".");
   int64_t n = indices.shape().back();
   bool fits = n >= 0 && batch + n <= data.rank();
   for (int64_t i = 0; fits && i < batch; ++i) fits = indices.dim(i) == data.dim(i);
-  if (!fits) return e.error("indices of shape " + to_string(indices.shape()) + " do not fit data of shape " + to_string(data.shape()) + ".");
+  if (!fits)
+    return e.error("indices of shape " + to_string(indices.shape()) + " do not fit data of shape " +
+                   to_string(data.shape()) + ".");
   Tuples t;
   t.block_shape.assign(data.shape().begin() + batch + n, data.shape().end());
   t.block = ref::product(t.block_shape);
@@ -121,7 +126,8 @@ Status infer_gather_nd(Infer& c) {
     return {};
   }
   if (batch < 0 || batch >= c.rank(1) || *n < 0 || batch + *n > c.rank(0))
-    return c.error("indices of shape " + to_string(c.dims(1)) + " do not fit data of shape " + to_string(c.dims(0)) + ".");
+    return c.error("indices of shape " + to_string(c.dims(1)) + " do not fit data of shape " + to_string(c.dims(0)) +
+                   ".");
   std::vector<Dim> dims(c.dims(1).begin(), c.dims(1).end() - 1);
   dims.insert(dims.end(), c.dims(0).begin() + batch + *n, c.dims(0).end());
   c.set(0, c.dtype(0), std::move(dims));
@@ -133,7 +139,8 @@ Status eval_gather_nd(Eval& e) {
   Shape shape(indices.shape().begin(), indices.shape().end() - 1);
   shape.insert(shape.end(), t.block_shape.begin(), t.block_shape.end());
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), shape));
-  for (size_t k = 0; k < t.offsets.size(); ++k) copy_view(*y, {int64_t(k) * t.block, {1}}, x, {t.offsets[k], {1}}, {t.block});
+  for (size_t k = 0; k < t.offsets.size(); ++k)
+    copy_view(*y, {int64_t(k) * t.block, {1}}, x, {t.offsets[k], {1}}, {t.block});
   return {};
 }
 
@@ -169,17 +176,24 @@ T reduce(char kind, T x, T y) {
 template <class Visit>
 Status scatter(Eval& e, const Tensor& data, const Tensor& updates, Visit&& visit) {
   std::string name = e.node.s("reduction", "none");
-  char kind = name == "add" ? 'a' : name == "mul" ? 'm' : name == "min" ? '<' : name == "max" ? '>' : name == "none" ? ' ' : '?';
+  char kind = name == "add"    ? 'a'
+              : name == "mul"  ? 'm'
+              : name == "min"  ? '<'
+              : name == "max"  ? '>'
+              : name == "none" ? ' '
+                               : '?';
   if (kind == '?') return e.error("reduction \"" + name + "\" is none of none, add, mul, min, max.");
   if (kind != ' ' && (data.dtype() == DType::string || (is_complex(data.dtype()) && (kind == '<' || kind == '>'))))
-    return e.error("reduction \"" + name + "\" is not defined for elements of type " + ai_vmm::name(data.dtype()) + ".");
+    return e.error("reduction \"" + name + "\" is not defined for elements of type " + ai_vmm::name(data.dtype()) +
+                   ".");
   if (updates.dtype() != data.dtype()) return e.error("data and updates differ in type.");
   Tensor* y = AI_VMM_TAKE(e.make(0, data.dtype(), data.shape()));
   copy_view(*y, {0, {1}}, data, {0, {1}}, {data.count()});
   if (kind == ' ') return visit([&](int64_t k, int64_t at) { ref::copy_element(*y, at, updates, k); });
   return ref::dispatch(data.dtype(), [&]<class T>() -> Status {
     auto values = ref::load<T>(data), more = ref::load<T>(updates);
-    AI_VMM_TRY(visit([&](int64_t k, int64_t at) { values[size_t(at)] = reduce<T>(kind, values[size_t(at)], more[size_t(k)]); }));
+    AI_VMM_TRY(visit(
+        [&](int64_t k, int64_t at) { values[size_t(at)] = reduce<T>(kind, values[size_t(at)], more[size_t(k)]); }));
     ref::store<T>(*y, values);
     return {};
   });
@@ -187,7 +201,9 @@ Status scatter(Eval& e, const Tensor& data, const Tensor& updates, Visit&& visit
 
 Status eval_scatter_elements(Eval& e) {
   const Tensor &data = e.in(0), &indices = e.in(1), &updates = e.in(2);
-  if (indices.shape() != updates.shape()) return e.error("indices " + to_string(indices.shape()) + " and updates " + to_string(updates.shape()) + " differ in shape.");
+  if (indices.shape() != updates.shape())
+    return e.error("indices " + to_string(indices.shape()) + " and updates " + to_string(updates.shape()) +
+                   " differ in shape.");
   return scatter(e, data, updates, [&](auto&& f) { return for_each_element(e, data, indices, f); });
 }
 
@@ -195,7 +211,8 @@ Status eval_scatter_nd(Eval& e) {
   const Tensor &data = e.in(0), &indices = e.in(1), &updates = e.in(2);
   Tuples t = AI_VMM_TAKE(tuples(e, data, indices, 0));
   if (updates.count() != int64_t(t.offsets.size()) * t.block)
-    return e.error("updates of shape " + to_string(updates.shape()) + " do not fit indices of shape " + to_string(indices.shape()) + ".");
+    return e.error("updates of shape " + to_string(updates.shape()) + " do not fit indices of shape " +
+                   to_string(indices.shape()) + ".");
   return scatter(e, data, updates, [&](auto&& f) -> Status {
     for (size_t k = 0; k < t.offsets.size(); ++k)
       for (int64_t j = 0; j < t.block; ++j) f(int64_t(k) * t.block + j, t.offsets[k] + j);
@@ -209,13 +226,18 @@ Status eval_tensor_scatter(Eval& e) {
   if (mode != "linear" && mode != "circular") return e.error("mode \"" + mode + "\" is neither linear nor circular.");
   int64_t axis = AI_VMM_TAKE(e.axis(e.node.i("axis", -2), cache.rank()));
   bool fits = axis > 0 && update.rank() == cache.rank() && update.dtype() == cache.dtype();
-  for (int64_t i = 0; fits && i < cache.rank(); ++i) fits = i == axis ? update.dim(i) <= cache.dim(i) : update.dim(i) == cache.dim(i);
-  if (!fits) return e.error("an update of shape " + to_string(update.shape()) + " does not fit a cache of shape " + to_string(cache.shape()) + " on axis " + std::to_string(axis) + ".");
+  for (int64_t i = 0; fits && i < cache.rank(); ++i)
+    fits = i == axis ? update.dim(i) <= cache.dim(i) : update.dim(i) == cache.dim(i);
+  if (!fits)
+    return e.error("an update of shape " + to_string(update.shape()) + " does not fit a cache of shape " +
+                   to_string(cache.shape()) + " on axis " + std::to_string(axis) + ".");
   int64_t batch = cache.dim(0), longest = cache.dim(axis), n = update.dim(axis);
   std::vector<int64_t> at(size_t(batch), 0);
   if (e.has(2)) {
     at = ref::ints(e.in(2));
-    if (int64_t(at.size()) != batch) return e.error("there are " + std::to_string(at.size()) + " write indices for a batch of " + std::to_string(batch) + ".");
+    if (int64_t(at.size()) != batch)
+      return e.error("there are " + std::to_string(at.size()) + " write indices for a batch of " +
+                     std::to_string(batch) + ".");
   }
   Tensor* y = AI_VMM_TAKE(e.make(0, cache.dtype(), cache.shape()));
   copy_view(*y, {0, {1}}, cache, {0, {1}}, {cache.count()});
@@ -226,9 +248,11 @@ Status eval_tensor_scatter(Eval& e) {
     for (int64_t k = 0; k < n; ++k) {
       int64_t to = at[size_t(b)];
       if (to < 0 || to > longest || (mode == "linear" && to + n > longest))
-        return e.error("the write index " + std::to_string(to) + " leaves a cache of length " + std::to_string(longest) + ".");
+        return e.error("the write index " + std::to_string(to) + " leaves a cache of length " +
+                       std::to_string(longest) + ".");
       to = (to + k) % longest;
-      copy_view(*y, {(b * outer * longest + to) * inner, {longest * inner, 1}}, update, {(b * outer * n + k) * inner, {n * inner, 1}}, {outer, inner});
+      copy_view(*y, {(b * outer * longest + to) * inner, {longest * inner, 1}}, update,
+                {(b * outer * n + k) * inner, {n * inner, 1}}, {outer, inner});
     }
   return {};
 }
@@ -302,7 +326,8 @@ Status eval_compress(Eval& e) {
   std::vector<int64_t> keep;
   for (size_t i = 0; i < condition.size(); ++i)
     if (condition[i]) keep.push_back(int64_t(i));
-  if (!keep.empty() && keep.back() >= size) return e.error("the condition is longer than the axis, which has size " + std::to_string(size) + ".");
+  if (!keep.empty() && keep.back() >= size)
+    return e.error("the condition is longer than the axis, which has size " + std::to_string(size) + ".");
   int64_t n = int64_t(keep.size());
   shape[size_t(axis)] = n;
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), shape));
@@ -335,30 +360,41 @@ Status eval_non_zero(Eval& e) {
 
 const OpDef kOps[] = {
     {"Gather", "", 13, "data:T, indices:I -> output:T | T: tensor, I: i32 i64", "axis:int=0",
-     "Picks slices of the data along one axis; the shape of the indices takes that axis's place. Negative indices count from the end.", kMovesData,
-     infer_gather, nullptr, eval_gather},
+     "Picks slices of the data along one axis; the shape of the indices takes that axis's place. Negative indices "
+     "count from the end.",
+     kMovesData, infer_gather, nullptr, eval_gather},
     {"GatherElements", "", 13, "data:T, indices:I -> output:T | T: tensor, I: i32 i64", "axis:int=0",
-     "For every position of the indices the element at that position, with the coordinate on the axis replaced by the index.", kMovesData,
-     infer_gather_elements, nullptr, eval_gather_elements},
+     "For every position of the indices the element at that position, with the coordinate on the axis replaced by the "
+     "index.",
+     kMovesData, infer_gather_elements, nullptr, eval_gather_elements},
     {"GatherND", "", 13, "data:T, indices:i64 -> output:T | T: tensor", "batch_dims:int=0",
-     "Picks blocks of the data: each vector in the last axis of the indices is the leading coordinates of a block, after batch_dims shared axes.", kMovesData,
-     infer_gather_nd, nullptr, eval_gather_nd},
-    {"ScatterElements", "", 18, "data:T, indices:I, updates:T -> output:T | T: tensor, I: i32 i64", "axis:int=0, reduction:string=none",
-     "A copy of the data with each update stored at its own position, the coordinate on the axis replaced by the index; reduction add, mul, min or max combines it with what is there.",
+     "Picks blocks of the data: each vector in the last axis of the indices is the leading coordinates of a block, "
+     "after batch_dims shared axes.",
+     kMovesData, infer_gather_nd, nullptr, eval_gather_nd},
+    {"ScatterElements", "", 18, "data:T, indices:I, updates:T -> output:T | T: tensor, I: i32 i64",
+     "axis:int=0, reduction:string=none",
+     "A copy of the data with each update stored at its own position, the coordinate on the axis replaced by the "
+     "index; reduction add, mul, min or max combines it with what is there.",
      kMovesData, infer_scatter, nullptr, eval_scatter_elements},
     {"ScatterND", "", 18, "data:T, indices:i64, updates:T -> output:T | T: tensor", "reduction:string=none",
-     "A copy of the data with blocks replaced, or combined by reduction add, mul, min or max; each vector in the last axis of the indices addresses a block.",
+     "A copy of the data with blocks replaced, or combined by reduction add, mul, min or max; each vector in the last "
+     "axis of the indices addresses a block.",
      kMovesData, infer_scatter, nullptr, eval_scatter_nd},
-    {"TensorScatter", "", 24, "past_cache:T, update:T, write_indices:i64? -> present_cache:T | T: tensor", "axis:int=-2, mode:string=linear",
-     "Writes the update into a cache along the sequence axis, for each batch entry from its write index on; mode circular wraps around the end.", kMovesData,
-     infer_scatter, nullptr, eval_tensor_scatter},
-    {"OneHot", "", 28, "indices:T1, depth:T2, values:T3 -> output:T3 | T1: numeric, T2: numeric, T3: tensor", "axis:int=-1",
-     "Inserts an axis of size depth that holds values[1] at the index and values[0] elsewhere; negative indices count from the end, others outside match nothing.",
+    {"TensorScatter", "", 24, "past_cache:T, update:T, write_indices:i64? -> present_cache:T | T: tensor",
+     "axis:int=-2, mode:string=linear",
+     "Writes the update into a cache along the sequence axis, for each batch entry from its write index on; mode "
+     "circular wraps around the end.",
+     kMovesData, infer_scatter, nullptr, eval_tensor_scatter},
+    {"OneHot", "", 28, "indices:T1, depth:T2, values:T3 -> output:T3 | T1: numeric, T2: numeric, T3: tensor",
+     "axis:int=-1",
+     "Inserts an axis of size depth that holds values[1] at the index and values[0] elsewhere; negative indices count "
+     "from the end, others outside match nothing.",
      kMovesData, infer_one_hot, nullptr, eval_one_hot},
     {"Compress", "", 28, "input:T, condition:bool -> output:T | T: tensor", "axis:int",
-     "Keeps the slices along the axis whose condition is true; without axis, elements of the flattened input.", kMovesData | kDataDependent, infer_compress,
-     nullptr, eval_compress},
-    {"NonZero", "", 13, "X:T -> Y:i64 | T: tensor", "", "The coordinates of the elements that are not zero, one column each, in row-major order.", kDataDependent,
+     "Keeps the slices along the axis whose condition is true; without axis, elements of the flattened input.",
+     kMovesData | kDataDependent, infer_compress, nullptr, eval_compress},
+    {"NonZero", "", 13, "X:T -> Y:i64 | T: tensor", "",
+     "The coordinates of the elements that are not zero, one column each, in row-major order.", kDataDependent,
      infer_non_zero, nullptr, eval_non_zero},
 };
 

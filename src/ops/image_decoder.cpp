@@ -14,7 +14,8 @@ Status infer_decoder(Infer& c) {
 
 Status eval_decoder(Eval& e) {
   std::string format = e.node.s("pixel_format", "RGB");
-  if (format != "RGB" && format != "BGR" && format != "Grayscale") return e.error("pixel_format \"" + format + "\" is none of RGB, BGR, Grayscale.");
+  if (format != "RGB" && format != "BGR" && format != "Grayscale")
+    return e.error("pixel_format \"" + format + "\" is none of RGB, BGR, Grayscale.");
   bool gray = format == "Grayscale";
   auto image = decode_image(e.in(0).as<uint8_t>());
   if (!image.ok()) {
@@ -44,8 +45,9 @@ Status eval_decoder(Eval& e) {
 
 const OpDef kOps[] = {
     {"ImageDecoder", "", 20, "encoded_stream:u8 -> image:u8", "pixel_format:string=RGB",
-     "Decodes a picture file (JPEG, PNG, BMP, WebP, TIFF, JPEG 2000, PNM) to [height, width, channels]; bytes that cannot be read give an empty picture.", kHostOnly | kDataDependent,
-     infer_decoder, nullptr, eval_decoder},
+     "Decodes a picture file (JPEG, PNG, BMP, WebP, TIFF, JPEG 2000, PNM) to [height, width, channels]; bytes that "
+     "cannot be read give an empty picture.",
+     kHostOnly | kDataDependent, infer_decoder, nullptr, eval_decoder},
 };
 
 }  // namespace

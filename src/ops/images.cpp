@@ -21,12 +21,16 @@ using Bytes = std::span<const uint8_t>;
 
 constexpr int64_t kMostPixels = int64_t(1) << 28;  // the decoders allocate for themselves, outside the memory limit
 
-Status damaged(const char* format) { return Status(Code::data_loss, std::string("The picture is not a valid ") + format + " file."); }
+Status damaged(const char* format) {
+  return Status(Code::data_loss, std::string("The picture is not a valid ") + format + " file.");
+}
 
 Result<Tensor> canvas(int64_t height, int64_t width) {
   if (height <= 0 || width <= 0) return Status(Code::data_loss, "The picture has no pixels.");
   if (width > kMostPixels / height)
-    return Status(Code::resource_exhausted, "The picture has " + std::to_string(height) + " x " + std::to_string(width) + " pixels; the limit is " + std::to_string(kMostPixels) + ".");
+    return Status(Code::resource_exhausted, "The picture has " + std::to_string(height) + " x " +
+                                                std::to_string(width) + " pixels; the limit is " +
+                                                std::to_string(kMostPixels) + ".");
   return Tensor::make(DType::u8, {height, width, 3}, true);
 }
 uint8_t* pixels(Tensor& t) { return static_cast<uint8_t*>(t.mutable_data()); }
@@ -92,7 +96,8 @@ Result<Tensor> decode_webp(Bytes bytes) {
   int width = 0, height = 0;
   if (!WebPGetInfo(bytes.data(), bytes.size(), &width, &height)) return damaged("WebP");
   Tensor image = AI_VMM_TAKE(canvas(height, width));
-  if (!WebPDecodeRGBInto(bytes.data(), bytes.size(), pixels(image), size_t(image.bytes()), width * 3)) return damaged("WebP");
+  if (!WebPDecodeRGBInto(bytes.data(), bytes.size(), pixels(image), size_t(image.bytes()), width * 3))
+    return damaged("WebP");
   return image;
 }
 
@@ -114,14 +119,18 @@ Result<Tensor> decode_tiff(Bytes bytes) {
   TIFFSetWarningHandler(nullptr);
   Source source{bytes};
   TIFF* tiff = TIFFClientOpen(
-      "memory", "rm", &source, [](thandle_t h, void* to, tmsize_t n) -> tmsize_t { return n < 0 ? -1 : tmsize_t(static_cast<Source*>(h)->read(to, size_t(n))); },
+      "memory", "rm", &source,
+      [](thandle_t h, void* to, tmsize_t n) -> tmsize_t {
+        return n < 0 ? -1 : tmsize_t(static_cast<Source*>(h)->read(to, size_t(n)));
+      },
       [](thandle_t, void*, tmsize_t) -> tmsize_t { return -1; },
       [](thandle_t h, toff_t offset, int whence) -> toff_t {
         auto* s = static_cast<Source*>(h);
         s->at = size_t(whence == SEEK_SET ? offset : (whence == SEEK_CUR ? s->at : s->bytes.size()) + offset);
         return s->at;
       },
-      [](thandle_t) { return 0; }, [](thandle_t h) -> toff_t { return static_cast<Source*>(h)->bytes.size(); }, nullptr, nullptr);
+      [](thandle_t) { return 0; }, [](thandle_t h) -> toff_t { return static_cast<Source*>(h)->bytes.size(); }, nullptr,
+      nullptr);
   if (!tiff) return damaged("TIFF");
   uint32_t width = 0, height = 0;
   TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width);
@@ -131,7 +140,8 @@ Result<Tensor> decode_tiff(Bytes bytes) {
     auto raster = Tensor::make(DType::u32, {height, width});
     if (!raster.ok()) {
       image = std::move(raster).status();
-    } else if (auto* from = static_cast<uint32_t*>(raster->mutable_data()); TIFFReadRGBAImageOriented(tiff, width, height, from, ORIENTATION_TOPLEFT, 1)) {
+    } else if (auto* from = static_cast<uint32_t*>(raster->mutable_data());
+               TIFFReadRGBAImageOriented(tiff, width, height, from, ORIENTATION_TOPLEFT, 1)) {
       uint8_t* to = pixels(*image);
       for (int64_t i = 0; i < raster->count(); ++i, to += 3) {
         to[0] = uint8_t(TIFFGetR(from[i]));
@@ -172,7 +182,8 @@ Result<Tensor> decode_jpeg2000(Bytes bytes) {
   if (opj_setup_decoder(codec, &parameters) && opj_read_header(stream, codec, &picture)) {
     int64_t width = int64_t(picture->x1) - picture->x0, height = int64_t(picture->y1) - picture->y0;
     image = canvas(height, width);
-    if (image.ok() && !(opj_decode(codec, stream, picture) && opj_end_decompress(codec, stream))) image = damaged("JPEG 2000");
+    if (image.ok() && !(opj_decode(codec, stream, picture) && opj_end_decompress(codec, stream)))
+      image = damaged("JPEG 2000");
     for (int k = 0; image.ok() && k < 3; ++k) {
       const opj_image_comp_t* c = picture->numcomps == 0 ? nullptr : &picture->comps[picture->numcomps < 3 ? 0 : k];
       if (!c || !c->data || int64_t(c->w) != width || int64_t(c->h) != height || c->prec < 1 || c->prec > 16) {
@@ -199,9 +210,12 @@ Result<Tensor> decode_bmp(Bytes b) {
   auto u32 = [&](size_t at) { return u16(at) | u16(at + 2) << 16; };
   uint32_t header = u32(14), depth = u16(28), compression = u32(30);
   int64_t width = int32_t(u32(18)), height = int32_t(u32(22)), start = u32(10);
-  bool plain = compression == 0 || (compression == 3 && depth == 32);  // 3: bit fields, of which only the usual order is known
-  if (header < 40 || !plain || (depth != 1 && depth != 4 && depth != 8 && depth != 24 && depth != 32)) return damaged("uncompressed BMP");
-  if (compression == 3 && (u32(54) != 0xff0000 || u32(58) != 0xff00 || u32(62) != 0xff)) return damaged("BMP in the usual order of colours");
+  bool plain =
+      compression == 0 || (compression == 3 && depth == 32);  // 3: bit fields, of which only the usual order is known
+  if (header < 40 || !plain || (depth != 1 && depth != 4 && depth != 8 && depth != 24 && depth != 32))
+    return damaged("uncompressed BMP");
+  if (compression == 3 && (u32(54) != 0xff0000 || u32(58) != 0xff00 || u32(62) != 0xff))
+    return damaged("BMP in the usual order of colours");
   bool top_down = height < 0;
   height = top_down ? -height : height;
   Tensor image = AI_VMM_TAKE(canvas(height, width));
@@ -255,7 +269,8 @@ Result<Tensor> decode_pnm(Bytes b) {
     for (int64_t x = 0; x < width; ++x, to += 3)
       for (int c = 0; c < channels; ++c) {
         int64_t v;
-        const uint8_t* from = text ? nullptr : b.data() + at + stride * y + (bitmap ? x / 8 : (x * channels + c) * wide);
+        const uint8_t* from =
+            text ? nullptr : b.data() + at + stride * y + (bitmap ? x / 8 : (x * channels + c) * wide);
         if (text)
           v = number(bitmap);
         else if (bitmap)
@@ -274,7 +289,9 @@ Result<Tensor> decode_pnm(Bytes b) {
 
 Result<Tensor> decode_image(Bytes bytes) {
   std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 16));
-  auto starts = [&](std::string_view magic, size_t at = 0) { return head.substr(std::min(at, head.size()), magic.size()) == magic; };
+  auto starts = [&](std::string_view magic, size_t at = 0) {
+    return head.substr(std::min(at, head.size()), magic.size()) == magic;
+  };
   if (starts("\xff\xd8\xff")) return decode_jpeg(bytes);
   if (starts("\x89PNG\r\n")) return decode_png(bytes);
   if (starts("RIFF") && starts("WEBP", 8)) return decode_webp(bytes);
@@ -282,7 +299,8 @@ Result<Tensor> decode_image(Bytes bytes) {
   if (starts("\xff\x4f\xff\x51") || starts("jP  ", 4)) return decode_jpeg2000(bytes);
   if (starts("BM")) return decode_bmp(bytes);
   if (head.size() > 2 && head[0] == 'P' && head[1] >= '1' && head[1] <= '6') return decode_pnm(bytes);
-  return Status(Code::data_loss, "The picture is in none of the formats JPEG, PNG, BMP, WebP, TIFF, JPEG 2000 and PNM.");
+  return Status(Code::data_loss,
+                "The picture is in none of the formats JPEG, PNG, BMP, WebP, TIFF, JPEG 2000 and PNM.");
 }
 
 }  // namespace ai_vmm

@@ -31,12 +31,15 @@ Status infer_linear_regressor(Infer& c) {
 // x · Wᵀ + b for `outputs` rows of W.
 Result<std::vector<double>> linear(const Eval& e, const Rows& x, int64_t outputs) {
   auto w = doubles(e.node.floats("coefficients")), b = doubles(e.node.floats("intercepts"));
-  if (outputs < 1 || int64_t(w.size()) / outputs != x.width || int64_t(w.size()) % outputs != 0 || (!b.empty() && int64_t(b.size()) != outputs))
-    return e.error(std::to_string(w.size()) + " coefficients and " + std::to_string(b.size()) + " intercepts do not make " + std::to_string(outputs) + " outputs of " +
-                   std::to_string(x.width) + " features.");
+  if (outputs < 1 || int64_t(w.size()) / outputs != x.width || int64_t(w.size()) % outputs != 0 ||
+      (!b.empty() && int64_t(b.size()) != outputs))
+    return e.error(std::to_string(w.size()) + " coefficients and " + std::to_string(b.size()) +
+                   " intercepts do not make " + std::to_string(outputs) + " outputs of " + std::to_string(x.width) +
+                   " features.");
   std::vector<double> y;
   for (int64_t r = 0; r < x.count; ++r)
-    for (int64_t o = 0; o < outputs; ++o) y.push_back(dot(x.row(r), w.data() + o * x.width, x.width) + (b.empty() ? 0 : b[size_t(o)]));
+    for (int64_t o = 0; o < outputs; ++o)
+      y.push_back(dot(x.row(r), w.data() + o * x.width, x.width) + (b.empty() ? 0 : b[size_t(o)]));
   return y;
 }
 
@@ -145,7 +148,8 @@ Status infer_svm_regressor(Infer& c) {
 Status eval_svm_regressor(Eval& e) {
   Rows x = AI_VMM_TAKE(rows_of(e, e.in(0)));
   Kernel kernel = AI_VMM_TAKE(kernel_of(e));
-  auto coefficients = doubles(e.node.floats("coefficients")), vectors = doubles(e.node.floats("support_vectors")), rho = doubles(e.node.floats("rho"));
+  auto coefficients = doubles(e.node.floats("coefficients")), vectors = doubles(e.node.floats("support_vectors")),
+       rho = doubles(e.node.floats("rho"));
   int64_t n = e.node.i("n_supports", 0);
   if (n <= 0) {  // one vector of coefficients: a linear model
     n = 1;
@@ -153,14 +157,16 @@ Status eval_svm_regressor(Eval& e) {
     coefficients = {1};
     kernel.kind = Kernel::linear;
   }
-  if (rho.empty() || int64_t(coefficients.size()) != n || int64_t(vectors.size()) % n != 0 || int64_t(vectors.size()) / n != x.width)
+  if (rho.empty() || int64_t(coefficients.size()) != n || int64_t(vectors.size()) % n != 0 ||
+      int64_t(vectors.size()) / n != x.width)
     return e.error("its support vectors, coefficients and rho do not fit " + std::to_string(x.width) + " features.");
   bool one_class = e.node.i("one_class", 0) != 0;
   Tensor* y = AI_VMM_TAKE(e.make(0, DType::f32, {x.count, 1}));
   std::vector<double> all;
   for (int64_t r = 0; r < x.count; ++r) {
     double s = rho[0];
-    for (int64_t j = 0; j < n; ++j) s += coefficients[size_t(j)] * kernel(x.row(r), vectors.data() + j * x.width, x.width);
+    for (int64_t j = 0; j < n; ++j)
+      s += coefficients[size_t(j)] * kernel(x.row(r), vectors.data() + j * x.width, x.width);
     all.push_back(one_class ? (s > 0 ? 1.0 : -1.0) : s);  // a single score has no transform, in ONNX Runtime neither
   }
   ref::store(*y, all);
@@ -169,8 +175,8 @@ Status eval_svm_regressor(Eval& e) {
 
 // ---------------------------------------------------------------- SVMClassifier
 
-// Class probabilities from those of all pairs (r[i*k+j]: i against j), by the fixed-point iteration of Wu, Lin and Weng,
-// "Probability Estimates for Multi-class Classification by Pairwise Coupling" (JMLR 5, 2004), method 2.
+// Class probabilities from those of all pairs (r[i*k+j]: i against j), by the fixed-point iteration of Wu, Lin and
+// Weng, "Probability Estimates for Multi-class Classification by Pairwise Coupling" (JMLR 5, 2004), method 2.
 std::vector<double> couple(size_t k, const std::vector<double>& r) {
   std::vector<double> q(k * k, 0), p(k, 1 / double(k)), qp(k);
   for (size_t t = 0; t < k; ++t)
@@ -218,7 +224,8 @@ Result<Svm> svm_of(const Eval& e, int64_t width, size_t labels) {
   m.prob_b = doubles(e.node.floats("prob_b"));
   m.per_class = e.node.ints("vectors_per_class");
   for (int64_t n : m.per_class) {
-    if (n < 0 || n > (int64_t(1) << 40)) return e.error("vectors_per_class " + to_string(m.per_class) + " is impossible.");
+    if (n < 0 || n > (int64_t(1) << 40))
+      return e.error("vectors_per_class " + to_string(m.per_class) + " is impossible.");
     m.starts.push_back(m.supports);
     m.supports += n;
   }
@@ -232,10 +239,13 @@ Result<Svm> svm_of(const Eval& e, int64_t width, size_t labels) {
   } else {
     m.classes = int64_t(m.per_class.size());
     int64_t pairs = m.classes * (m.classes - 1) / 2;
-    fits = int64_t(m.vectors.size()) == m.supports * width && int64_t(m.coefficients.size()) == m.supports * (m.classes - 1) && int64_t(m.rho.size()) >= pairs &&
+    fits = int64_t(m.vectors.size()) == m.supports * width &&
+           int64_t(m.coefficients.size()) == m.supports * (m.classes - 1) && int64_t(m.rho.size()) >= pairs &&
            m.prob_a.size() == m.prob_b.size() && (m.prob_a.empty() || int64_t(m.prob_a.size()) >= pairs);
   }
-  if (!fits) return e.error("its support vectors, coefficients and rho do not fit " + std::to_string(width) + " features and " + std::to_string(m.classes) + " classes.");
+  if (!fits)
+    return e.error("its support vectors, coefficients and rho do not fit " + std::to_string(width) + " features and " +
+                   std::to_string(m.classes) + " classes.");
   return m;
 }
 
@@ -270,17 +280,22 @@ Status eval_svm_classifier(Eval& e) {
   for (int64_t r = 0; r < x.count; ++r) {
     std::vector<double> scores, votes;
     if (m.linear) {
-      for (int64_t j = 0; j < m.classes; ++j) scores.push_back(m.rho[0] + dot(x.row(r), m.coefficients.data() + j * x.width, x.width));
+      for (int64_t j = 0; j < m.classes; ++j)
+        scores.push_back(m.rho[0] + dot(x.row(r), m.coefficients.data() + j * x.width, x.width));
     } else {
       std::vector<double> similar;
-      for (int64_t j = 0; j < m.supports; ++j) similar.push_back(m.kernel(x.row(r), m.vectors.data() + j * x.width, x.width));
+      for (int64_t j = 0; j < m.supports; ++j)
+        similar.push_back(m.kernel(x.row(r), m.vectors.data() + j * x.width, x.width));
       votes.assign(k, 0);
       for (size_t i = 0; i < k; ++i)
         for (size_t j = i + 1; j < k; ++j) {
-          // The coefficients of class i against j stand in row j - 1 at i's vectors, those of j against i in row i at j's.
+          // The coefficients of class i against j stand in row j - 1 at i's vectors, those of j against i in row i at
+          // j's.
           double s = m.rho[scores.size()];
-          s += dot(m.coefficients.data() + int64_t(j - 1) * m.supports + m.starts[i], similar.data() + m.starts[i], m.per_class[i]);
-          s += dot(m.coefficients.data() + int64_t(i) * m.supports + m.starts[j], similar.data() + m.starts[j], m.per_class[j]);
+          s += dot(m.coefficients.data() + int64_t(j - 1) * m.supports + m.starts[i], similar.data() + m.starts[i],
+                   m.per_class[i]);
+          s += dot(m.coefficients.data() + int64_t(i) * m.supports + m.starts[j], similar.data() + m.starts[j],
+                   m.per_class[j]);
           scores.push_back(s);
           votes[s > 0 ? i : j] += 1;
         }
@@ -308,7 +323,9 @@ Status eval_svm_classifier(Eval& e) {
 }
 
 Cost cost_linear(const CostQuery& q) {
-  double rows = q.outputs.empty() ? 0 : q.elements_in(0) / std::max<double>(1, q.shape_in(0).empty() ? 1 : double(q.shape_in(0).back()));
+  double rows = q.outputs.empty()
+                    ? 0
+                    : q.elements_in(0) / std::max<double>(1, q.shape_in(0).empty() ? 1 : double(q.shape_in(0).back()));
   return {.flops = 2 * rows * double(q.node.floats("coefficients").size() + q.node.floats("support_vectors").size())};
 }
 
@@ -317,15 +334,22 @@ Cost cost_linear(const CostQuery& q) {
 #define LABELS "classlabels_ints:ints, classlabels_strings:strings, "
 #define SVM "coefficients:floats, kernel_params:floats, kernel_type:string=LINEAR, rho:floats, support_vectors:floats, "
 const OpDef kOps[] = {
-    {"LinearRegressor", "ai.onnx.ml", 1, "X:T -> Y:f32 | T: " NUMBERS, "coefficients:floats, intercepts:floats, targets:int=1, " TRANSFORM,
-     "One linear function of the features a target, then a transform.", kNoTrait, infer_linear_regressor, cost_linear, eval_linear_regressor},
-    {"LinearClassifier", "ai.onnx.ml", 1, "X:T -> Y:L, Z:f32 | T: " NUMBERS ", L: string i64", LABELS "coefficients:floats!, intercepts:floats, multi_class:int=0, " TRANSFORM,
-     "One linear function of the features a class; the label of the greatest, and all scores after a transform.", kNoTrait, infer_linear_classifier, cost_linear, eval_linear_classifier},
+    {"LinearRegressor", "ai.onnx.ml", 1, "X:T -> Y:f32 | T: " NUMBERS,
+     "coefficients:floats, intercepts:floats, targets:int=1, " TRANSFORM,
+     "One linear function of the features a target, then a transform.", kNoTrait, infer_linear_regressor, cost_linear,
+     eval_linear_regressor},
+    {"LinearClassifier", "ai.onnx.ml", 1, "X:T -> Y:L, Z:f32 | T: " NUMBERS ", L: string i64",
+     LABELS "coefficients:floats!, intercepts:floats, multi_class:int=0, " TRANSFORM,
+     "One linear function of the features a class; the label of the greatest, and all scores after a transform.",
+     kNoTrait, infer_linear_classifier, cost_linear, eval_linear_classifier},
     {"SVMRegressor", "ai.onnx.ml", 1, "X:T -> Y:f32 | T: " NUMBERS, SVM "n_supports:int=0, one_class:int=0, " TRANSFORM,
-     "A support vector machine's value for each row; one_class gives 1 inside and -1 outside.", kNoTrait, infer_svm_regressor, cost_linear, eval_svm_regressor},
-    {"SVMClassifier", "ai.onnx.ml", 1, "X:T -> Y:L, Z:f32 | T: " NUMBERS ", L: string i64", LABELS SVM "prob_a:floats, prob_b:floats, vectors_per_class:ints, " TRANSFORM,
-     "A support vector machine for each pair of classes: the label with most votes (or the greatest probability), and the scores of the pairs or the probabilities.", kNoTrait,
-     infer_svm_classifier, cost_linear, eval_svm_classifier},
+     "A support vector machine's value for each row; one_class gives 1 inside and -1 outside.", kNoTrait,
+     infer_svm_regressor, cost_linear, eval_svm_regressor},
+    {"SVMClassifier", "ai.onnx.ml", 1, "X:T -> Y:L, Z:f32 | T: " NUMBERS ", L: string i64",
+     LABELS SVM "prob_a:floats, prob_b:floats, vectors_per_class:ints, " TRANSFORM,
+     "A support vector machine for each pair of classes: the label with most votes (or the greatest probability), and "
+     "the scores of the pairs or the probabilities.",
+     kNoTrait, infer_svm_classifier, cost_linear, eval_svm_classifier},
 };
 
 }  // namespace

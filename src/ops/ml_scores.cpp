@@ -77,7 +77,8 @@ void set_label(Tensor& y, int64_t row, const Labels& labels, int64_t index) {
 }
 
 Result<Rows> rows_of(const Eval& e, const Tensor& x) {
-  if (x.rank() < 1 || x.rank() > 2) return e.error("the input must be [F] or [N, F]; it is " + to_string(x.shape()) + ".");
+  if (x.rank() < 1 || x.rank() > 2)
+    return e.error("the input must be [F] or [N, F]; it is " + to_string(x.shape()) + ".");
   return Rows{x.rank() == 2 ? x.dim(0) : 1, x.shape().back(), ref::load<double>(x)};
 }
 

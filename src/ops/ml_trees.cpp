@@ -52,7 +52,9 @@ struct Forest {
       case Mode::gt: return x > n.value;
       case Mode::eq: return x == n.value;
       case Mode::neq: return x != n.value;
-      case Mode::member: return std::find(members.begin() + int64_t(n.first), members.begin() + int64_t(n.first + n.count), x) != members.begin() + int64_t(n.first + n.count);
+      case Mode::member:
+        return std::find(members.begin() + int64_t(n.first), members.begin() + int64_t(n.first + n.count), x) !=
+               members.begin() + int64_t(n.first + n.count);
       case Mode::leaf: break;
     }
     return false;
@@ -64,12 +66,15 @@ Status check(const Eval& e, const Forest& f, int64_t features, int64_t targets) 
   int32_t n = int32_t(f.nodes.size());
   for (const TreeNode& node : f.nodes) {
     if (node.mode == Mode::leaf) continue;
-    if (node.on_true < 0 || node.on_true >= n || node.on_false < 0 || node.on_false >= n) return e.error("a branch of a tree leads nowhere.");
+    if (node.on_true < 0 || node.on_true >= n || node.on_false < 0 || node.on_false >= n)
+      return e.error("a branch of a tree leads nowhere.");
     if (node.feature < 0 || node.feature >= features)
-      return e.error("a tree asks for feature " + std::to_string(node.feature) + "; the input has " + std::to_string(features) + ".");
+      return e.error("a tree asks for feature " + std::to_string(node.feature) + "; the input has " +
+                     std::to_string(features) + ".");
   }
   for (const Vote& v : f.votes)
-    if (v.target < 0 || v.target >= targets) return e.error("a leaf votes for target " + std::to_string(v.target) + " of " + std::to_string(targets) + ".");
+    if (v.target < 0 || v.target >= targets)
+      return e.error("a leaf votes for target " + std::to_string(v.target) + " of " + std::to_string(targets) + ".");
   // Depth-first with colours: 0 not seen, 1 on the path, 2 done.
   std::vector<uint8_t> colour(f.nodes.size(), 0);
   for (int32_t root : f.roots) {
@@ -98,7 +103,8 @@ Status check(const Eval& e, const Forest& f, int64_t features, int64_t targets) 
 
 // A list of numbers that may be an attribute of floats, or of doubles under "<name>_as_tensor".
 std::vector<double> numbers(const Node& node, const std::string& name) {
-  if (const Tensor* t = node.tensor(name + "_as_tensor"); t && t->dtype() != DType::string) return ref::load<double>(*t);
+  if (const Tensor* t = node.tensor(name + "_as_tensor"); t && t->dtype() != DType::string)
+    return ref::load<double>(*t);
   auto v = node.floats(name);
   return {v.begin(), v.end()};
 }
@@ -106,22 +112,28 @@ std::vector<double> numbers(const Node& node, const std::string& name) {
 // The older form: nodes named by (tree, node) pairs; votes under the prefix "target" or "class".
 Result<Forest> read_pairs(const Eval& e, const std::string& prefix) {
   const Node& node = e.node;
-  auto trees = node.ints("nodes_treeids"), ids = node.ints("nodes_nodeids"), features = node.ints("nodes_featureids"), on_true = node.ints("nodes_truenodeids"),
-       on_false = node.ints("nodes_falsenodeids"), missing = node.ints("nodes_missing_value_tracks_true");
+  auto trees = node.ints("nodes_treeids"), ids = node.ints("nodes_nodeids"), features = node.ints("nodes_featureids"),
+       on_true = node.ints("nodes_truenodeids"), on_false = node.ints("nodes_falsenodeids"),
+       missing = node.ints("nodes_missing_value_tracks_true");
   auto modes = node.strings("nodes_modes");
   auto values = numbers(node, "nodes_values");
   size_t n = ids.size();
-  if (n > size_t(std::numeric_limits<int32_t>::max()) || trees.size() != n || modes.size() != n || features.size() != n || on_true.size() != n || on_false.size() != n ||
-      (values.size() != n && !values.empty()) || (missing.size() != n && !missing.empty()))
+  if (n > size_t(std::numeric_limits<int32_t>::max()) || trees.size() != n || modes.size() != n ||
+      features.size() != n || on_true.size() != n || on_false.size() != n || (values.size() != n && !values.empty()) ||
+      (missing.size() != n && !missing.empty()))
     return e.error("its nodes_* attributes differ in length.");
   struct Hash {
-    size_t operator()(const std::pair<int64_t, int64_t>& p) const { return size_t(p.first) * 0x9e3779b97f4a7c15ull ^ size_t(p.second); }
+    size_t operator()(const std::pair<int64_t, int64_t>& p) const {
+      return size_t(p.first) * 0x9e3779b97f4a7c15ull ^ size_t(p.second);
+    }
   };
   std::unordered_map<std::pair<int64_t, int64_t>, int32_t, Hash> index;
   for (size_t i = 0; i < n; ++i)
-    if (!index.emplace(std::pair(trees[i], ids[i]), int32_t(i)).second) return e.error("node " + std::to_string(ids[i]) + " of tree " + std::to_string(trees[i]) + " is there twice.");
-  static constexpr std::pair<const char*, Mode> kModes[] = {{"BRANCH_LEQ", Mode::leq}, {"BRANCH_LT", Mode::lt},   {"BRANCH_GTE", Mode::gte}, {"BRANCH_GT", Mode::gt},
-                                                            {"BRANCH_EQ", Mode::eq},   {"BRANCH_NEQ", Mode::neq}, {"LEAF", Mode::leaf}};
+    if (!index.emplace(std::pair(trees[i], ids[i]), int32_t(i)).second)
+      return e.error("node " + std::to_string(ids[i]) + " of tree " + std::to_string(trees[i]) + " is there twice.");
+  static constexpr std::pair<const char*, Mode> kModes[] = {
+      {"BRANCH_LEQ", Mode::leq}, {"BRANCH_LT", Mode::lt},   {"BRANCH_GTE", Mode::gte}, {"BRANCH_GT", Mode::gt},
+      {"BRANCH_EQ", Mode::eq},   {"BRANCH_NEQ", Mode::neq}, {"LEAF", Mode::leaf}};
   Forest f;
   f.nodes.resize(n);
   std::vector<bool> is_child(n, false);
@@ -136,7 +148,8 @@ Result<Forest> read_pairs(const Eval& e, const std::string& prefix) {
     if (t.mode == Mode::leaf) continue;
     for (auto [child, id] : {std::pair(&t.on_true, on_true[i]), std::pair(&t.on_false, on_false[i])}) {
       auto it = index.find({trees[i], id});
-      if (it == index.end()) return e.error("tree " + std::to_string(trees[i]) + " has no node " + std::to_string(id) + ".");
+      if (it == index.end())
+        return e.error("tree " + std::to_string(trees[i]) + " has no node " + std::to_string(id) + ".");
       *child = it->second;
       is_child[size_t(it->second)] = true;
     }
@@ -144,13 +157,16 @@ Result<Forest> read_pairs(const Eval& e, const std::string& prefix) {
   for (size_t i = 0; i < n; ++i)
     if (!is_child[i]) f.roots.push_back(int32_t(i));
 
-  auto vote_trees = node.ints(prefix + "_treeids"), vote_nodes = node.ints(prefix + "_nodeids"), vote_ids = node.ints(prefix + "_ids");
+  auto vote_trees = node.ints(prefix + "_treeids"), vote_nodes = node.ints(prefix + "_nodeids"),
+       vote_ids = node.ints(prefix + "_ids");
   auto weights = numbers(node, prefix + "_weights");
-  if (vote_trees.size() != vote_ids.size() || vote_nodes.size() != vote_ids.size() || weights.size() != vote_ids.size()) return e.error("its " + prefix + "_* attributes differ in length.");
+  if (vote_trees.size() != vote_ids.size() || vote_nodes.size() != vote_ids.size() || weights.size() != vote_ids.size())
+    return e.error("its " + prefix + "_* attributes differ in length.");
   std::vector<std::vector<Vote>> by_node(n);
   for (size_t i = 0; i < vote_ids.size(); ++i) {
     auto it = index.find({vote_trees[i], vote_nodes[i]});
-    if (it == index.end()) return e.error("tree " + std::to_string(vote_trees[i]) + " has no node " + std::to_string(vote_nodes[i]) + ".");
+    if (it == index.end())
+      return e.error("tree " + std::to_string(vote_trees[i]) + " has no node " + std::to_string(vote_nodes[i]) + ".");
     by_node[size_t(it->second)].push_back({vote_ids[i], weights[i]});
   }
   for (size_t i = 0; i < n; ++i) {
@@ -159,24 +175,28 @@ Result<Forest> read_pairs(const Eval& e, const std::string& prefix) {
     f.nodes[i].count = by_node[i].size();
     f.votes.insert(f.votes.end(), by_node[i].begin(), by_node[i].end());
   }
-  f.round_to_float = !node.tensor("nodes_values_as_tensor") || node.tensor("nodes_values_as_tensor")->dtype() != DType::f64;
+  f.round_to_float =
+      !node.tensor("nodes_values_as_tensor") || node.tensor("nodes_values_as_tensor")->dtype() != DType::f64;
   return f;
 }
 
 // The newer form: inner nodes and leaves in two lists, by index.
 Result<Forest> read_split(const Eval& e) {
   const Node& node = e.node;
-  auto features = node.ints("nodes_featureids"), on_true = node.ints("nodes_truenodeids"), on_false = node.ints("nodes_falsenodeids"), true_leaf = node.ints("nodes_trueleafs"),
-       false_leaf = node.ints("nodes_falseleafs"), missing = node.ints("nodes_missing_value_tracks_true"), targets = node.ints("leaf_targetids"), roots = node.ints("tree_roots");
-  const Tensor *mode_tensor = node.tensor("nodes_modes"), *split_tensor = node.tensor("nodes_splits"), *weight_tensor = node.tensor("leaf_weights"),
-               *member_tensor = node.tensor("membership_values");
+  auto features = node.ints("nodes_featureids"), on_true = node.ints("nodes_truenodeids"),
+       on_false = node.ints("nodes_falsenodeids"), true_leaf = node.ints("nodes_trueleafs"),
+       false_leaf = node.ints("nodes_falseleafs"), missing = node.ints("nodes_missing_value_tracks_true"),
+       targets = node.ints("leaf_targetids"), roots = node.ints("tree_roots");
+  const Tensor *mode_tensor = node.tensor("nodes_modes"), *split_tensor = node.tensor("nodes_splits"),
+               *weight_tensor = node.tensor("leaf_weights"), *member_tensor = node.tensor("membership_values");
   for (const Tensor* t : {mode_tensor, split_tensor, weight_tensor, member_tensor})
     if (t && (t->dtype() == DType::string || is_complex(t->dtype()))) return e.error("its tensors must be numbers.");
   auto modes = ref::ints(*mode_tensor);
   auto splits = ref::load<double>(*split_tensor), weights = ref::load<double>(*weight_tensor);
   size_t n = modes.size(), leaves = weights.size();
-  if (n + leaves > size_t(std::numeric_limits<int32_t>::max()) || splits.size() != n || features.size() != n || on_true.size() != n || on_false.size() != n || true_leaf.size() != n ||
-      false_leaf.size() != n || (missing.size() != n && !missing.empty()) || targets.size() != leaves)
+  if (n + leaves > size_t(std::numeric_limits<int32_t>::max()) || splits.size() != n || features.size() != n ||
+      on_true.size() != n || on_false.size() != n || true_leaf.size() != n || false_leaf.size() != n ||
+      (missing.size() != n && !missing.empty()) || targets.size() != leaves)
     return e.error("its nodes_* or leaf_* attributes differ in length.");
   Forest f;
   f.nodes.resize(n + leaves);  // leaf i stands at n + i
@@ -191,13 +211,17 @@ Result<Forest> read_split(const Eval& e) {
   size_t at = 0;
   for (size_t i = 0; i < n; ++i) {
     TreeNode& t = f.nodes[i];
-    if (modes[i] < 0 || modes[i] > int64_t(Mode::member)) return e.error("the node mode " + std::to_string(modes[i]) + " is not known.");
+    if (modes[i] < 0 || modes[i] > int64_t(Mode::member))
+      return e.error("the node mode " + std::to_string(modes[i]) + " is not known.");
     t.mode = Mode(modes[i]);
     t.feature = features[i];
     t.value = splits[i];
     t.missing_is_true = !missing.empty() && missing[i] != 0;
-    for (auto [child, id, leaf] : {std::tuple(&t.on_true, on_true[i], true_leaf[i]), std::tuple(&t.on_false, on_false[i], false_leaf[i])}) {
-      if (id < 0 || id >= int64_t(leaf ? leaves : n)) return e.error("a branch leads to " + std::string(leaf ? "leaf " : "node ") + std::to_string(id) + ", which is not there.");
+    for (auto [child, id, leaf] :
+         {std::tuple(&t.on_true, on_true[i], true_leaf[i]), std::tuple(&t.on_false, on_false[i], false_leaf[i])}) {
+      if (id < 0 || id >= int64_t(leaf ? leaves : n))
+        return e.error("a branch leads to " + std::string(leaf ? "leaf " : "node ") + std::to_string(id) +
+                       ", which is not there.");
       *child = int32_t(leaf ? int64_t(n) + id : id);
     }
     if (t.mode == Mode::member) {
@@ -250,9 +274,12 @@ Result<Rows> features_of(const Eval& e, const Forest& f, int64_t targets) {
 
 // ---------------------------------------------------------------- regression
 
-Status regress(Eval& e, const Forest& f, int64_t targets, Aggregate aggregate, PostTransform transform, const std::vector<double>& base, DType dtype) {
+Status regress(Eval& e, const Forest& f, int64_t targets, Aggregate aggregate, PostTransform transform,
+               const std::vector<double>& base, DType dtype) {
   if (targets < 1 || targets > (int64_t(1) << 31)) return e.error("n_targets is " + std::to_string(targets) + ".");
-  if (!base.empty() && int64_t(base.size()) != targets) return e.error("there are " + std::to_string(base.size()) + " base values for " + std::to_string(targets) + " targets.");
+  if (!base.empty() && int64_t(base.size()) != targets)
+    return e.error("there are " + std::to_string(base.size()) + " base values for " + std::to_string(targets) +
+                   " targets.");
   Rows x = AI_VMM_TAKE(features_of(e, f, targets));
   Tensor* y = AI_VMM_TAKE(e.make(0, dtype, {x.count, targets}));
   std::vector<double> all;
@@ -272,8 +299,10 @@ Status infer_regressor(Infer& c) {
 }
 Status eval_regressor(Eval& e) {
   std::string name = e.node.s("aggregate_function", "SUM");
-  static constexpr std::pair<const char*, Aggregate> kNames[] = {
-      {"AVERAGE", Aggregate::average}, {"SUM", Aggregate::sum}, {"MIN", Aggregate::minimum}, {"MAX", Aggregate::maximum}};
+  static constexpr std::pair<const char*, Aggregate> kNames[] = {{"AVERAGE", Aggregate::average},
+                                                                 {"SUM", Aggregate::sum},
+                                                                 {"MIN", Aggregate::minimum},
+                                                                 {"MAX", Aggregate::maximum}};
   auto it = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& n) { return name == n.first; });
   if (it == std::end(kNames)) return e.error("aggregate_function \"" + name + "\" is none of AVERAGE, SUM, MIN, MAX.");
   PostTransform transform = AI_VMM_TAKE(post_transform(e));
@@ -287,7 +316,8 @@ Status infer_ensemble(Infer& c) {
 }
 Status eval_ensemble(Eval& e) {
   int64_t aggregate = e.node.i("aggregate_function", 1), transform = e.node.i("post_transform", 0);
-  if (aggregate < 0 || aggregate > 3 || transform < 0 || transform > 4) return e.error("aggregate_function or post_transform is not known.");
+  if (aggregate < 0 || aggregate > 3 || transform < 0 || transform > 4)
+    return e.error("aggregate_function or post_transform is not known.");
   Forest f = AI_VMM_TAKE(read_split(e));
   return regress(e, f, e.node.i("n_targets", 1), Aggregate(aggregate), PostTransform(transform), {}, e.in(0).dtype());
 }
@@ -313,10 +343,11 @@ Status eval_classifier(Eval& e) {
   Rows x = AI_VMM_TAKE(features_of(e, f, classes));
   auto base = numbers(e.node, "base_values");
   if (int64_t(base.size()) > classes) return e.error("there are more base values than classes.");
-  // Two classes may be scored by one number, when all votes are for the same class: above 0, or above 1/2 where the votes
-  // are not negative, it stands for the second class.
+  // Two classes may be scored by one number, when all votes are for the same class: above 0, or above 1/2 where the
+  // votes are not negative, it stands for the second class.
   auto ids = e.node.ints("class_ids");
-  bool one_score = classes == 2 && base.size() < 2 && !ids.empty() && std::all_of(ids.begin(), ids.end(), [&](int64_t i) { return i == ids[0]; });
+  bool one_score = classes == 2 && base.size() < 2 && !ids.empty() &&
+                   std::all_of(ids.begin(), ids.end(), [&](int64_t i) { return i == ids[0]; });
   bool positive = std::all_of(f.votes.begin(), f.votes.end(), [](const Vote& v) { return v.weight >= 0; });
   Tensor* y = AI_VMM_TAKE(e.make(0, label_type(e.node), {x.count}));
   Tensor* z = AI_VMM_TAKE(e.make(1, DType::f32, {x.count, classes}));
@@ -344,30 +375,42 @@ Status eval_classifier(Eval& e) {
 
 Cost cost_trees(const CostQuery& q) {
   // A walk of about log2 of a tree's nodes in every tree.
-  double nodes = double(q.node.ints("nodes_featureids").size()), width = q.shape_in(0).empty() ? 1 : double(q.shape_in(0).back());
+  double nodes = double(q.node.ints("nodes_featureids").size()),
+         width = q.shape_in(0).empty() ? 1 : double(q.shape_in(0).back());
   auto ids = q.node.ints("nodes_treeids");
   std::sort(ids.begin(), ids.end());
-  double trees = double(std::max<size_t>(1, std::max<size_t>(size_t(std::unique(ids.begin(), ids.end()) - ids.begin()), q.node.ints("tree_roots").size())));
+  double trees = double(std::max<size_t>(1, std::max<size_t>(size_t(std::unique(ids.begin(), ids.end()) - ids.begin()),
+                                                             q.node.ints("tree_roots").size())));
   return {.flops = q.elements_in(0) / std::max(1.0, width) * trees * 2 * std::log2(2 + nodes / trees)};
 }
 
-#define NODES                                                                                                                                                            \
-  "nodes_falsenodeids:ints, nodes_featureids:ints, nodes_hitrates:floats, nodes_hitrates_as_tensor:tensor, nodes_missing_value_tracks_true:ints, nodes_modes:strings, " \
-  "nodes_nodeids:ints, nodes_treeids:ints, nodes_truenodeids:ints, nodes_values:floats, nodes_values_as_tensor:tensor, post_transform:string=NONE, base_values:floats, "  \
+#define NODES                                                                                                \
+  "nodes_falsenodeids:ints, nodes_featureids:ints, nodes_hitrates:floats, nodes_hitrates_as_tensor:tensor, " \
+  "nodes_missing_value_tracks_true:ints, nodes_modes:strings, "                                              \
+  "nodes_nodeids:ints, nodes_treeids:ints, nodes_truenodeids:ints, nodes_values:floats, "                    \
+  "nodes_values_as_tensor:tensor, post_transform:string=NONE, base_values:floats, "                          \
   "base_values_as_tensor:tensor, "
 const OpDef kOps[] = {
     {"TreeEnsembleRegressor", "ai.onnx.ml", 5, "X:T -> Y:f32 | T: f32 f64 i64 i32",
-     NODES "aggregate_function:string=SUM, n_targets:int=1, target_ids:ints, target_nodeids:ints, target_treeids:ints, target_weights:floats, target_weights_as_tensor:tensor",
-     "Walks every tree from its root to a leaf and joins the leaves' weights for each target by sum, average, minimum or maximum, plus a base value.", kNoTrait, infer_regressor, cost_trees,
-     eval_regressor},
+     NODES "aggregate_function:string=SUM, n_targets:int=1, target_ids:ints, target_nodeids:ints, target_treeids:ints, "
+           "target_weights:floats, target_weights_as_tensor:tensor",
+     "Walks every tree from its root to a leaf and joins the leaves' weights for each target by sum, average, minimum "
+     "or maximum, plus a base value.",
+     kNoTrait, infer_regressor, cost_trees, eval_regressor},
     {"TreeEnsembleClassifier", "ai.onnx.ml", 5, "X:T -> Y:L, Z:f32 | T: f32 f64 i64 i32, L: string i64",
-     NODES "class_ids:ints, class_nodeids:ints, class_treeids:ints, class_weights:floats, class_weights_as_tensor:tensor, classlabels_int64s:ints, classlabels_strings:strings",
-     "Sums the votes of every tree's leaf for each class: the label with most, and all scores after a transform. Two classes may share one score.", kNoTrait, infer_classifier, cost_trees,
-     eval_classifier},
+     NODES "class_ids:ints, class_nodeids:ints, class_treeids:ints, class_weights:floats, "
+           "class_weights_as_tensor:tensor, classlabels_int64s:ints, classlabels_strings:strings",
+     "Sums the votes of every tree's leaf for each class: the label with most, and all scores after a transform. Two "
+     "classes may share one score.",
+     kNoTrait, infer_classifier, cost_trees, eval_classifier},
     {"TreeEnsemble", "ai.onnx.ml", 5, "X:T -> Y:T | T: f32 f64 f16",
-     "aggregate_function:int=1, leaf_targetids:ints!, leaf_weights:tensor!, membership_values:tensor, n_targets:int=1, nodes_falseleafs:ints!, nodes_falsenodeids:ints!, nodes_featureids:ints!, "
-     "nodes_hitrates:tensor, nodes_missing_value_tracks_true:ints, nodes_modes:tensor!, nodes_splits:tensor!, nodes_trueleafs:ints!, nodes_truenodeids:ints!, post_transform:int=0, tree_roots:ints!",
-     "Like TreeEnsembleRegressor, with inner nodes and leaves in separate lists and with nodes that test membership in a set.", kNoTrait, infer_ensemble, cost_trees, eval_ensemble},
+     "aggregate_function:int=1, leaf_targetids:ints!, leaf_weights:tensor!, membership_values:tensor, n_targets:int=1, "
+     "nodes_falseleafs:ints!, nodes_falsenodeids:ints!, nodes_featureids:ints!, "
+     "nodes_hitrates:tensor, nodes_missing_value_tracks_true:ints, nodes_modes:tensor!, nodes_splits:tensor!, "
+     "nodes_trueleafs:ints!, nodes_truenodeids:ints!, post_transform:int=0, tree_roots:ints!",
+     "Like TreeEnsembleRegressor, with inner nodes and leaves in separate lists and with nodes that test membership in "
+     "a set.",
+     kNoTrait, infer_ensemble, cost_trees, eval_ensemble},
 };
 
 }  // namespace

@@ -23,7 +23,8 @@ void copy_run(T* to, int64_t to_step, const T* from, int64_t from_step, int64_t 
 constexpr int64_t kTile = 32;  // elements; a tile of both sides stays in the first cache
 
 template <class T>
-void copy_as(Tensor& to, const View& v, const Tensor& from, const View& w, Shape outer, int64_t n, int64_t sv, int64_t sw) {
+void copy_as(Tensor& to, const View& v, const Tensor& from, const View& w, Shape outer, int64_t n, int64_t sv,
+             int64_t sw) {
   T* target = static_cast<T*>(to.mutable_data()) + v.start;
   const T* source = static_cast<const T*>(from.data()) + w.start;
   // Two innermost axes are copied in tiles: a transposition touches each cache line of its source once.
@@ -114,7 +115,8 @@ void fill_zero(Tensor& t) {
 }
 
 Result<int64_t> scalar_int(const Eval& e, const Tensor& t, const char* what) {
-  if (t.count() != 1) return e.error(std::string(what) + " must be one number; it has shape " + to_string(t.shape()) + ".");
+  if (t.count() != 1)
+    return e.error(std::string(what) + " must be one number; it has shape " + to_string(t.shape()) + ".");
   return ref::ints(t)[0];
 }
 

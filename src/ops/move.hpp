@@ -5,8 +5,8 @@
 
 namespace ai_vmm {
 
-// A walk through a tensor: the element of index i stands at `start` + Σ i[k]·strides[k] (in elements; strides may be 0 or
-// negative).
+// A walk through a tensor: the element of index i stands at `start` + Σ i[k]·strides[k] (in elements; strides may be 0
+// or negative).
 struct View {
   int64_t start = 0;
   Shape strides;
@@ -18,7 +18,8 @@ void copy_view(Tensor& to, const View& to_view, const Tensor& from, const View& 
 // The elements of `from` seen through `view`, as the dense output 0 of shape `out` (as many elements as `shape`).
 Status eval_view(Eval& e, const Tensor& from, const View& view, const Shape& shape, const Shape& out);
 
-// Sets output k to the elements of `t` in another shape of equal count: shared when `t` keeps its memory alive, else copied.
+// Sets output k to the elements of `t` in another shape of equal count: shared when `t` keeps its memory alive, else
+// copied.
 Status share(Eval& e, size_t k, const Tensor& t, Shape shape);
 
 // Zeros (false, "") in all elements.

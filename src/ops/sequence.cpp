@@ -54,7 +54,8 @@ Status eval_empty(Eval& e) { return set_sequence(e, {}); }
 
 Status infer_insert(Infer& c) {
   Type element = element_of(c.type(0));
-  c.set(0, Type::sequence(element.kind == Type::Kind::unknown ? Type::tensor(c.dtype(1)) : join_types(c, element, c.type(1))));
+  c.set(0, Type::sequence(element.kind == Type::Kind::unknown ? Type::tensor(c.dtype(1))
+                                                              : join_types(c, element, c.type(1))));
   return {};
 }
 Status eval_insert(Eval& e) {
@@ -140,7 +141,8 @@ Status eval_split_to_sequence(Eval& e) {
   Shape strides = ref::strides_of(x.shape());
   int64_t at = 0;
   for (int64_t n : sizes) {
-    if (n < 0 || n > size - at) return e.error("sizes " + to_string(sizes) + " do not divide a dimension of size " + std::to_string(size) + ".");
+    if (n < 0 || n > size - at)
+      return e.error("sizes " + to_string(sizes) + " do not divide a dimension of size " + std::to_string(size) + ".");
     Shape shape = x.shape();
     shape[size_t(axis)] = n;
     Tensor part = AI_VMM_TAKE(Tensor::make(x.dtype(), shape));
@@ -191,7 +193,9 @@ Status eval_concat_from_sequence(Eval& e) {
     Shape one = shape_of(d.tensor());
     bool fits = one.size() == shape.size() && d.tensor().dtype() == first.dtype();
     for (size_t i = 0; fits && i < one.size(); ++i) fits = int64_t(i) == axis || one[i] == shape[i];
-    if (!fits) return e.error("elements of shapes " + to_string(first.shape()) + " and " + to_string(d.tensor().shape()) + " do not join.");
+    if (!fits)
+      return e.error("elements of shapes " + to_string(first.shape()) + " and " + to_string(d.tensor().shape()) +
+                     " do not join.");
     shape[size_t(axis)] += one[size_t(axis)];
   }
   Tensor* y = AI_VMM_TAKE(e.make(0, first.dtype(), shape));
@@ -238,26 +242,39 @@ Status eval_has(Eval& e) {
 }
 
 const OpDef kOps[] = {
-    {"SequenceConstruct", "", 11, "inputs:T* -> output_sequence:S | T: tensor, S: seq", "", "A sequence of the given tensors.", kHostOnly, infer_construct, nullptr, eval_construct},
-    {"SequenceEmpty", "", 11, "-> output:S | S: seq", "dtype:int", "A sequence without elements, of tensors of the element type dtype (float32 when absent).", kHostOnly,
-     infer_empty, nullptr, eval_empty},
-    {"SequenceInsert", "", 11, "input_sequence:S, tensor:T, position:I? -> output_sequence:S | T: tensor, S: seq, I: i32 i64", "",
-     "The sequence with a tensor inserted before a position (at the end when absent); negative positions count from the end.", kHostOnly, infer_insert, nullptr, eval_insert},
-    {"SequenceErase", "", 11, "input_sequence:S, position:I? -> output_sequence:S | S: seq, I: i32 i64", "", "The sequence without the element at a position (the last when absent).",
-     kHostOnly, infer_erase, nullptr, eval_erase},
-    {"SequenceAt", "", 11, "input_sequence:S, position:I -> tensor:T | S: seq, T: tensor, I: i32 i64", "", "The element at a position; negative ones count from the end.", kHostOnly,
-     infer_at, nullptr, eval_at},
-    {"SequenceLength", "", 11, "input_sequence:S -> length:i64 | S: seq", "", "The number of elements, as a scalar.", kHostOnly, infer_length, nullptr, eval_length},
-    {"SplitToSequence", "", 24, "input:T, split:I? -> output_sequence:S | T: tensor, I: i32 i64, S: seq", "axis:int=0, keepdims:int=1",
-     "Cuts a tensor along one axis into a sequence: parts of one size (a scalar; the last may be smaller), of the listed sizes, or of size 1, whose axis keepdims=0 drops.",
+    {"SequenceConstruct", "", 11, "inputs:T* -> output_sequence:S | T: tensor, S: seq", "",
+     "A sequence of the given tensors.", kHostOnly, infer_construct, nullptr, eval_construct},
+    {"SequenceEmpty", "", 11, "-> output:S | S: seq", "dtype:int",
+     "A sequence without elements, of tensors of the element type dtype (float32 when absent).", kHostOnly, infer_empty,
+     nullptr, eval_empty},
+    {"SequenceInsert", "", 11,
+     "input_sequence:S, tensor:T, position:I? -> output_sequence:S | T: tensor, S: seq, I: i32 i64", "",
+     "The sequence with a tensor inserted before a position (at the end when absent); negative positions count from "
+     "the end.",
+     kHostOnly, infer_insert, nullptr, eval_insert},
+    {"SequenceErase", "", 11, "input_sequence:S, position:I? -> output_sequence:S | S: seq, I: i32 i64", "",
+     "The sequence without the element at a position (the last when absent).", kHostOnly, infer_erase, nullptr,
+     eval_erase},
+    {"SequenceAt", "", 11, "input_sequence:S, position:I -> tensor:T | S: seq, T: tensor, I: i32 i64", "",
+     "The element at a position; negative ones count from the end.", kHostOnly, infer_at, nullptr, eval_at},
+    {"SequenceLength", "", 11, "input_sequence:S -> length:i64 | S: seq", "", "The number of elements, as a scalar.",
+     kHostOnly, infer_length, nullptr, eval_length},
+    {"SplitToSequence", "", 24, "input:T, split:I? -> output_sequence:S | T: tensor, I: i32 i64, S: seq",
+     "axis:int=0, keepdims:int=1",
+     "Cuts a tensor along one axis into a sequence: parts of one size (a scalar; the last may be smaller), of the "
+     "listed sizes, or of size 1, whose axis keepdims=0 drops.",
      kHostOnly, infer_split_to_sequence, nullptr, eval_split_to_sequence},
-    {"ConcatFromSequence", "", 11, "input_sequence:S -> concat_result:T | S: seq, T: tensor", "axis:int!, new_axis:int=0",
-     "Joins the elements of a sequence along an axis, or stacks them along a new one.", kHostOnly, infer_concat_from_sequence, nullptr, eval_concat_from_sequence},
-    {"Optional", "", 28, "input:V? -> output:O | V: any, O: optional", "type:type", "An optional that holds the input, or an empty one of the given type.", kHostOnly, infer_optional,
-     nullptr, eval_optional},
-    {"OptionalGetElement", "", 28, "input:O -> output:V | O: any, V: any", "", "What the optional holds; an empty one is an error. A plain value is itself.", kHostOnly, infer_get,
-     nullptr, eval_get},
-    {"OptionalHasElement", "", 28, "input:O? -> output:bool | O: any", "", "Whether there is a value: true for a full optional and for a plain value.", kHostOnly, infer_has, nullptr,
+    {"ConcatFromSequence", "", 11, "input_sequence:S -> concat_result:T | S: seq, T: tensor",
+     "axis:int!, new_axis:int=0", "Joins the elements of a sequence along an axis, or stacks them along a new one.",
+     kHostOnly, infer_concat_from_sequence, nullptr, eval_concat_from_sequence},
+    {"Optional", "", 28, "input:V? -> output:O | V: any, O: optional", "type:type",
+     "An optional that holds the input, or an empty one of the given type.", kHostOnly, infer_optional, nullptr,
+     eval_optional},
+    {"OptionalGetElement", "", 28, "input:O -> output:V | O: any, V: any", "",
+     "What the optional holds; an empty one is an error. A plain value is itself.", kHostOnly, infer_get, nullptr,
+     eval_get},
+    {"OptionalHasElement", "", 28, "input:O? -> output:bool | O: any", "",
+     "Whether there is a value: true for a full optional and for a plain value.", kHostOnly, infer_has, nullptr,
      eval_has},
 };
 

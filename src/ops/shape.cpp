@@ -89,7 +89,8 @@ Status infer_reshape(Infer& c) {
       dims.emplace_back(1);
     } else if (t.is(0) && !zero_is_zero) {
       if (c.ranked(0) && int64_t(i) >= c.rank(0))
-        return c.error("the target shape copies dimension " + std::to_string(i) + " of a tensor of rank " + std::to_string(c.rank(0)) + ".");
+        return c.error("the target shape copies dimension " + std::to_string(i) + " of a tensor of rank " +
+                       std::to_string(c.rank(0)) + ".");
       dims.push_back(c.ranked(0) ? c.dims(0)[i] : c.fresh());
     } else if (t.constant() && *t.constant() < 0) {
       return c.error("the target shape has the size " + t.to_string() + ".");
@@ -115,7 +116,8 @@ Status infer_reshape(Infer& c) {
       dims[inferred] = c.fresh();
     }
   } else if (c.ranked(0)) {
-    auto from = element_count(c.type(0).shape().value_or(Shape{-1})), to = element_count(constant_shape(dims).value_or(Shape{-1}));
+    auto from = element_count(c.type(0).shape().value_or(Shape{-1})),
+         to = element_count(constant_shape(dims).value_or(Shape{-1}));
     if (from && to && *from != *to)
       return c.error("shape " + to_string(c.dims(0)) + " does not have as many elements as " + to_string(dims) + ".");
   }
@@ -132,7 +134,9 @@ Status eval_reshape(Eval& e) {
   for (size_t i = 0; i < target.size(); ++i) {
     int64_t t = target[i];
     if (t == 0 && !zero_is_zero) {
-      if (int64_t(i) >= x.rank()) return e.error("the target shape copies dimension " + std::to_string(i) + " of shape " + to_string(x.shape()) + ".");
+      if (int64_t(i) >= x.rank())
+        return e.error("the target shape copies dimension " + std::to_string(i) + " of shape " + to_string(x.shape()) +
+                       ".");
       t = x.dim(int64_t(i));
     }
     if (t == -1) {
@@ -140,7 +144,8 @@ Status eval_reshape(Eval& e) {
       inferred = int64_t(i);
       t = 1;
     }
-    if (t < 0 || __builtin_mul_overflow(rest, t, &rest)) return e.error("the target shape " + to_string(target) + " is impossible.");
+    if (t < 0 || __builtin_mul_overflow(rest, t, &rest))
+      return e.error("the target shape " + to_string(target) + " is impossible.");
     shape.push_back(t);
   }
   if (inferred >= 0) {
@@ -167,7 +172,8 @@ Status infer_flatten(Infer& c) {
     return {};
   }
   int64_t rank = c.rank(0), axis = c.node.i("axis", 1);
-  if (axis < -rank || axis > rank) return c.error("axis " + std::to_string(axis) + " is outside a tensor of rank " + std::to_string(rank) + ".");
+  if (axis < -rank || axis > rank)
+    return c.error("axis " + std::to_string(axis) + " is outside a tensor of rank " + std::to_string(rank) + ".");
   if (axis < 0) axis += rank;
   auto split = c.dims(0).begin() + axis;
   c.set(0, c.dtype(0), {product({c.dims(0).begin(), split}), product({split, c.dims(0).end()})});
@@ -176,7 +182,8 @@ Status infer_flatten(Infer& c) {
 Status eval_flatten(Eval& e) {
   const Tensor& x = e.in(0);
   int64_t axis = e.node.i("axis", 1);
-  if (axis < -x.rank() || axis > x.rank()) return e.error("axis " + std::to_string(axis) + " is outside shape " + to_string(x.shape()) + ".");
+  if (axis < -x.rank() || axis > x.rank())
+    return e.error("axis " + std::to_string(axis) + " is outside shape " + to_string(x.shape()) + ".");
   if (axis < 0) axis += x.rank();
   std::span<const int64_t> s = x.shape();
   return share(e, 0, x, {ref::product(s.subspan(0, size_t(axis))), ref::product(s.subspan(size_t(axis)))});
@@ -224,7 +231,8 @@ Status infer_squeeze(Infer& c) {
     if (!std::binary_search(axes.begin(), axes.end(), i))
       dims.push_back(d);
     else if (d.constant() && !d.is(1))
-      return c.error("axis " + std::to_string(i) + " has size " + d.to_string() + "; only axes of size 1 can be dropped.");
+      return c.error("axis " + std::to_string(i) + " has size " + d.to_string() +
+                     "; only axes of size 1 can be dropped.");
   }
   set_like(c, std::move(dims));
   return {};
@@ -236,7 +244,9 @@ Status eval_squeeze(Eval& e) {
     for (int64_t a : ref::ints(e.in(1))) {
       a = AI_VMM_TAKE(e.axis(a, x.rank()));
       if (drop[size_t(a)]) return e.error("an axis is named twice.");
-      if (x.dim(a) != 1) return e.error("axis " + std::to_string(a) + " has size " + std::to_string(x.dim(a)) + "; only axes of size 1 can be dropped.");
+      if (x.dim(a) != 1)
+        return e.error("axis " + std::to_string(a) + " has size " + std::to_string(x.dim(a)) +
+                       "; only axes of size 1 can be dropped.");
       drop[size_t(a)] = true;
     }
   } else {
@@ -263,7 +273,8 @@ Status infer_unsqueeze(Infer& c) {
   auto ones = AI_VMM_TAKE(c.axes(*axes, rank));
   std::vector<Dim> dims;
   size_t next = 0;
-  for (int64_t i = 0; i < rank; ++i) dims.push_back(std::binary_search(ones.begin(), ones.end(), i) ? Dim(1) : c.dims(0)[next++]);
+  for (int64_t i = 0; i < rank; ++i)
+    dims.push_back(std::binary_search(ones.begin(), ones.end(), i) ? Dim(1) : c.dims(0)[next++]);
   set_like(c, std::move(dims));
   return {};
 }
@@ -298,7 +309,8 @@ Result<std::vector<int64_t>> permutation(const Context& c, int64_t rank) {
     seen[size_t(p)] = true;
   }
   if (int64_t(perm.size()) != rank)
-    return c.error("perm has " + std::to_string(perm.size()) + " axes for a tensor of rank " + std::to_string(rank) + ".");
+    return c.error("perm has " + std::to_string(perm.size()) + " axes for a tensor of rank " + std::to_string(rank) +
+                   ".");
   return perm;
 }
 
@@ -376,7 +388,8 @@ Status infer_tile(Infer& c) {
     return {};
   }
   if (int64_t(repeats->size()) != c.rank(0))
-    return c.error("there are " + std::to_string(repeats->size()) + " repeats for a tensor of rank " + std::to_string(c.rank(0)) + ".");
+    return c.error("there are " + std::to_string(repeats->size()) + " repeats for a tensor of rank " +
+                   std::to_string(c.rank(0)) + ".");
   std::vector<Dim> dims;
   for (size_t i = 0; i < repeats->size(); ++i) dims.push_back(c.dims(0)[i] * (*repeats)[i]);
   auto known = c.ints(0);
@@ -409,26 +422,35 @@ Status eval_tile(Eval& e) {
 }
 
 const OpDef kOps[] = {
-    {"Identity", "", 25, "input:V -> output:V | V: any", "", "The input itself: tensor, sequence or optional.", kMovesData | kReshapes, infer_same, nullptr, eval_identity},
+    {"Identity", "", 25, "input:V -> output:V | V: any", "", "The input itself: tensor, sequence or optional.",
+     kMovesData | kReshapes, infer_same, nullptr, eval_identity},
     {"Shape", "", 25, "data:tensor -> shape:i64", "start:int=0, end:int",
-     "The sizes of the input as a vector, of the axes from start (included) to end (excluded); negative ones count from the last axis and both are clamped.",
+     "The sizes of the input as a vector, of the axes from start (included) to end (excluded); negative ones count "
+     "from the last axis and both are clamped.",
      kMovesData, infer_shape, nullptr, eval_shape},
-    {"Size", "", 25, "data:tensor -> size:i64", "", "The number of elements, as a scalar.", kMovesData, infer_size, nullptr, eval_size},
+    {"Size", "", 25, "data:tensor -> size:i64", "", "The number of elements, as a scalar.", kMovesData, infer_size,
+     nullptr, eval_size},
     {"Reshape", "", 25, "data:T, shape:i64 -> reshaped:T | T: tensor", "allowzero:int=0",
-     "The elements in the same order in another shape. One size may be -1: it follows from the others. A size 0 copies the input's size on that axis, unless allowzero is set.",
+     "The elements in the same order in another shape. One size may be -1: it follows from the others. A size 0 copies "
+     "the input's size on that axis, unless allowzero is set.",
      kMovesData | kReshapes, infer_reshape, nullptr, eval_reshape},
     {"Flatten", "", 25, "input:T -> output:T | T: tensor", "axis:int=1",
-     "A matrix: the axes before `axis` become the rows, the others the columns.", kMovesData | kReshapes, infer_flatten, nullptr, eval_flatten},
-    {"Squeeze", "", 25, "data:T, axes:i64? -> squeezed:T | T: tensor", "", "Drops the named axes of size 1; without axes, all of them.",
-     kMovesData | kReshapes, infer_squeeze, nullptr, eval_squeeze},
-    {"Unsqueeze", "", 25, "data:T, axes:i64 -> expanded:T | T: tensor", "", "Inserts axes of size 1; the names refer to the result.",
-     kMovesData | kReshapes, infer_unsqueeze, nullptr, eval_unsqueeze},
+     "A matrix: the axes before `axis` become the rows, the others the columns.", kMovesData | kReshapes, infer_flatten,
+     nullptr, eval_flatten},
+    {"Squeeze", "", 25, "data:T, axes:i64? -> squeezed:T | T: tensor", "",
+     "Drops the named axes of size 1; without axes, all of them.", kMovesData | kReshapes, infer_squeeze, nullptr,
+     eval_squeeze},
+    {"Unsqueeze", "", 25, "data:T, axes:i64 -> expanded:T | T: tensor", "",
+     "Inserts axes of size 1; the names refer to the result.", kMovesData | kReshapes, infer_unsqueeze, nullptr,
+     eval_unsqueeze},
     {"Transpose", "", 25, "data:T -> transposed:T | T: tensor", "perm:ints",
-     "Permutes the axes: axis i of the result is axis perm[i] of the input. Without perm the order is reversed.", kMovesData, infer_transpose, nullptr, eval_transpose},
+     "Permutes the axes: axis i of the result is axis perm[i] of the input. Without perm the order is reversed.",
+     kMovesData, infer_transpose, nullptr, eval_transpose},
     {"Expand", "", 13, "input:T, shape:i64 -> output:T | T: tensor", "",
-     "Broadcasts the input and the given shape together: axes of size 1 are repeated.", kMovesData, infer_expand, nullptr, eval_expand},
-    {"Tile", "", 13, "input:T, repeats:i64 -> output:T | T: tensor", "", "Repeats the whole tensor repeats[i] times along each axis i.", kMovesData,
-     infer_tile, nullptr, eval_tile},
+     "Broadcasts the input and the given shape together: axes of size 1 are repeated.", kMovesData, infer_expand,
+     nullptr, eval_expand},
+    {"Tile", "", 13, "input:T, repeats:i64 -> output:T | T: tensor", "",
+     "Repeats the whole tensor repeats[i] times along each axis i.", kMovesData, infer_tile, nullptr, eval_tile},
 };
 
 }  // namespace

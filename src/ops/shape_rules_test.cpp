@@ -96,14 +96,13 @@ int check(const Case& c, Known known) {
     if (const auto& known_ints = g.value(node.outputs[size_t(k)]).ints) {
       auto v = ref::ints(y);
       EXPECT_EQ(known_ints->size(), v.size()) << c.node.op;
-      for (size_t i = 0; i < v.size() && i < known_ints->size(); ++i) EXPECT_EQ((*known_ints)[i].evaluate(lookup).value_or(v[i]), v[i]) << c.node.op;
+      for (size_t i = 0; i < v.size() && i < known_ints->size(); ++i)
+        EXPECT_EQ((*known_ints)[i].evaluate(lookup).value_or(v[i]), v[i]) << c.node.op;
     }
   }
   return stated;
 }
-int check_all(const Case& c) {
-  return check(c, Known::constant) + check(c, Known::symbolic) + check(c, Known::no);
-}
+int check_all(const Case& c) { return check(c, Known::constant) + check(c, Known::symbolic) + check(c, Known::no); }
 
 TEST(ShapeRules, Slice) {
   int stated = 0;
@@ -123,7 +122,8 @@ TEST(ShapeRules, Slice) {
     }
     Case c("Slice", {iota_tensor(random_shape(rank)), ints(starts), ints(ends), ints(axes), ints(steps)});
     // INT64_MIN has no symbol of opposite sign.
-    bool symbols = std::find(starts.begin(), starts.end(), INT64_MIN) == starts.end() && std::find(ends.begin(), ends.end(), INT64_MIN) == ends.end();
+    bool symbols = std::find(starts.begin(), starts.end(), INT64_MIN) == starts.end() &&
+                   std::find(ends.begin(), ends.end(), INT64_MIN) == ends.end();
     stated += check(c, Known::constant) + check(c, Known::no) + (symbols ? check(c, Known::symbolic) : 0);
   }
   EXPECT_GT(stated, 4000);
@@ -133,8 +133,10 @@ TEST(ShapeRules, SliceWithSymbolicBoundsAndConstantAxes) {
   for (int i = 0; i < 2000; ++i) {
     int64_t d = pick(0, 6), s = pick(-8, 8), f = pick(-8, 8), step = pick(0, 1) ? pick(1, 3) : -pick(1, 3);
     Graph g;
-    ValueId x = g.add_value("x", Type::tensor(DType::f32, {Dim::symbol("N")})), a = g.add_value("a", Type::tensor(DType::i64, {Dim(1)})),
-            b = g.add_value("b", Type::tensor(DType::i64, {Dim(1)})), axes = g.add_constant("axes", ints({0})), steps = g.add_constant("steps", ints({step})), y = g.add_value("y");
+    ValueId x = g.add_value("x", Type::tensor(DType::f32, {Dim::symbol("N")})),
+            a = g.add_value("a", Type::tensor(DType::i64, {Dim(1)})),
+            b = g.add_value("b", Type::tensor(DType::i64, {Dim(1)})), axes = g.add_constant("axes", ints({0})),
+            steps = g.add_constant("steps", ints({step})), y = g.add_value("y");
     // The sign of N + p is not known to the rule.
     g.value(a).ints = std::vector<Dim>{Dim::symbol("N") + Dim(s - d)};
     g.value(b).ints = std::vector<Dim>{Dim::symbol("N") + Dim(f - d)};
@@ -147,7 +149,8 @@ TEST(ShapeRules, SliceWithSymbolicBoundsAndConstantAxes) {
     ASSERT_TRUE(made.ok());
     auto n = g.value(y).type.dims[0].evaluate([&](std::string_view) { return std::optional(d); });
     ASSERT_TRUE(n.has_value());
-    EXPECT_EQ(*n, (*made)[0].tensor().dim(0)) << "N=" << d << " start " << s << " end " << f << " step " << step << ": " << g.value(y).type.to_string();
+    EXPECT_EQ(*n, (*made)[0].tensor().dim(0))
+        << "N=" << d << " start " << s << " end " << f << " step " << step << ": " << g.value(y).type.to_string();
   }
 }
 
@@ -177,11 +180,13 @@ TEST(ShapeRules, ReshapeAndItsKin) {
     std::vector<int64_t> axes;
     for (int64_t a = 0; a < rank; ++a)
       if (shape[size_t(a)] == 1 && pick(0, 1)) axes.push_back(pick(0, 1) ? a : a - rank);
-    stated += check_all(Case("Squeeze", {iota_tensor(shape), ints(axes)})) + check_all(Case("Squeeze", {iota_tensor(shape)}));
+    stated +=
+        check_all(Case("Squeeze", {iota_tensor(shape), ints(axes)})) + check_all(Case("Squeeze", {iota_tensor(shape)}));
     stated += check_all(Case("Unsqueeze", {iota_tensor(shape), ints({pick(0, rank)})}));
     std::vector<int64_t> wide = random_shape(pick(0, 4), 1), repeats;
     for (int64_t a = 0; a < rank; ++a) repeats.push_back(pick(0, 3));
-    stated += check_all(Case("Expand", {iota_tensor(shape), ints(wide)})) + check_all(Case("Tile", {iota_tensor(shape), ints(repeats)}));
+    stated += check_all(Case("Expand", {iota_tensor(shape), ints(wide)})) +
+              check_all(Case("Tile", {iota_tensor(shape), ints(repeats)}));
     stated += check_all(Case("Shape", {iota_tensor(shape)})) + check_all(Case("Size", {iota_tensor(shape)}));
   }
   EXPECT_GT(stated, 10000);
@@ -238,7 +243,8 @@ struct Built {
   }
   ValueId constant(const std::vector<int64_t>& v) { return g.add_constant("c", ints(v)); }
   ValueId scalar(int64_t v) { return g.add_constant("c", Tensor::scalar<int64_t>(v)); }
-  ValueId op(const char* name, std::vector<ValueId> in, std::vector<std::pair<const char*, AttrValue>> attributes = {}) {
+  ValueId op(const char* name, std::vector<ValueId> in,
+             std::vector<std::pair<const char*, AttrValue>> attributes = {}) {
     ValueId y = g.add_value(name);
     Node& n = g.add_node(name, std::move(in), {y});
     n.def = find_op("", name);
@@ -258,7 +264,8 @@ TEST(ShapeRules, AttentionReshapeStaysSymbolic) {
   ValueId target = b.op("Concat", {batch, length, b.constant({4}), b.constant({-1})}, {{"axis", int64_t(0)}});
   ValueId y = b.op("Reshape", {x, target});
   ValueId t = b.op("Transpose", {y}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}});
-  ValueId flat = b.op("Reshape", {b.op("Transpose", {t}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}}), b.op("Concat", {batch, length, b.constant({64})}, {{"axis", int64_t(0)}})});
+  ValueId flat = b.op("Reshape", {b.op("Transpose", {t}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}}),
+                                  b.op("Concat", {batch, length, b.constant({64})}, {{"axis", int64_t(0)}})});
   ASSERT_TRUE(infer_types(b.g).ok());
   EXPECT_EQ(b.type(y), "f32[B,S,4,16]");
   EXPECT_EQ(b.type(t), "f32[B,4,S,16]");
@@ -306,7 +313,8 @@ TEST(ShapeRules, BranchesThatDiffer) {
     ValueId v = inner.g.add_value("x");
     inner.g.captures.push_back(v);
     bool then = std::string(branch) == "then_branch";
-    ValueId y = then ? inner.op("Relu", {v}) : inner.op("Slice", {v, inner.constant({0}), inner.constant({2}), inner.constant({1})});
+    ValueId y = then ? inner.op("Relu", {v})
+                     : inner.op("Slice", {v, inner.constant({0}), inner.constant({2}), inner.constant({1})});
     ValueId z = then ? inner.op("Relu", {v}) : inner.op("Flatten", {v});
     bodies.push_back({branch, body(inner, {y, z}), {x}});
   }

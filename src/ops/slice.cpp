@@ -31,13 +31,15 @@ Status infer_concat(Infer& c) {
       axis = AI_VMM_TAKE(c.axis(c.node.i("axis"), c.rank(k)));
       seen = true;
     } else {
-      if (c.rank(k) != int64_t(dims.size())) return c.error("the inputs differ in rank: " + to_string(dims) + " and " + to_string(c.dims(k)) + ".");
+      if (c.rank(k) != int64_t(dims.size()))
+        return c.error("the inputs differ in rank: " + to_string(dims) + " and " + to_string(c.dims(k)) + ".");
       for (size_t i = 0; i < dims.size(); ++i) {
         const Dim& d = c.dims(k)[i];
         if (int64_t(i) == axis)
           dims[i] = dims[i] + d;
         else if (dims[i].is_constant() && d.is_constant() && dims[i] != d)
-          return c.error("the inputs differ outside the axis: " + to_string(dims) + " and " + to_string(c.dims(k)) + ".");
+          return c.error("the inputs differ outside the axis: " + to_string(dims) + " and " + to_string(c.dims(k)) +
+                         ".");
         else if (d.is_constant())
           dims[i] = d;
       }
@@ -68,7 +70,9 @@ Status eval_concat(Eval& e) {
     const Shape& s = e.in(k).shape();
     bool fits = s.size() == shape.size() && e.in(k).dtype() == first.dtype();
     for (size_t i = 0; fits && i < s.size(); ++i) fits = int64_t(i) == axis || s[i] == shape[i];
-    if (!fits) return e.error("shapes " + to_string(first.shape()) + " and " + to_string(s) + " do not join along axis " + std::to_string(axis) + ".");
+    if (!fits)
+      return e.error("shapes " + to_string(first.shape()) + " and " + to_string(s) + " do not join along axis " +
+                     std::to_string(axis) + ".");
     shape[size_t(axis)] += s[size_t(axis)];
   }
   Tensor* y = AI_VMM_TAKE(e.make(0, first.dtype(), shape));
@@ -93,10 +97,12 @@ Status infer_split(Infer& c) {
   std::optional<std::vector<Dim>> sizes;
   if (c.has(1)) {
     sizes = c.ints(1);
-    if (sizes && sizes->size() != n) return c.error("it has " + std::to_string(n) + " outputs and " + std::to_string(sizes->size()) + " sizes.");
+    if (sizes && sizes->size() != n)
+      return c.error("it has " + std::to_string(n) + " outputs and " + std::to_string(sizes->size()) + " sizes.");
   } else {
     int64_t parts = c.node.i("num_outputs", int64_t(n));
-    if (parts < int64_t(n) || parts < 1) return c.error("it has " + std::to_string(n) + " outputs; num_outputs is " + std::to_string(parts) + ".");
+    if (parts < int64_t(n) || parts < 1)
+      return c.error("it has " + std::to_string(n) + " outputs; num_outputs is " + std::to_string(parts) + ".");
     Dim chunk = ceil_div(size, parts);
     sizes.emplace(n, chunk);
     if (parts == int64_t(n)) sizes->back() = size - chunk * (parts - 1);
@@ -133,11 +139,13 @@ Status eval_split(Eval& e) {
     sizes.assign(size_t(parts), chunk);
     sizes.back() = size - chunk * (parts - 1);
   }
-  if (sizes.size() < n) return e.error("it has " + std::to_string(n) + " outputs and " + std::to_string(sizes.size()) + " sizes.");
+  if (sizes.size() < n)
+    return e.error("it has " + std::to_string(n) + " outputs and " + std::to_string(sizes.size()) + " sizes.");
   int64_t at = 0;
   Shape strides = ref::strides_of(x.shape());
   for (size_t k = 0; k < sizes.size(); ++k) {
-    if (sizes[k] < 0 || sizes[k] > size - at) return e.error("sizes " + to_string(sizes) + " do not divide a dimension of size " + std::to_string(size) + ".");
+    if (sizes[k] < 0 || sizes[k] > size - at)
+      return e.error("sizes " + to_string(sizes) + " do not divide a dimension of size " + std::to_string(size) + ".");
     if (k < n) {
       Shape shape = x.shape();
       shape[size_t(axis)] = sizes[k];
@@ -166,7 +174,8 @@ Dim bound(const Dim& v, const Dim& d, const Dim& low, const Dim& high) {
 
 Dim slice_size(const Dim& start, const Dim& end, int64_t step, const Dim& d) {
   auto s = start.constant(), f = end.constant();
-  if (step == 1 && s && f && *s < 0 && *s > -kFar && *f >= kFar && !d.is_constant()) return min(Dim(-*s), d);  // the last few
+  if (step == 1 && s && f && *s < 0 && *s > -kFar && *f >= kFar && !d.is_constant())
+    return min(Dim(-*s), d);  // the last few
   if (step > 0) return max(Dim(0), ceil_div(bound(end, d, 0, d) - bound(start, d, 0, d), step));
   return max(Dim(0), ceil_div(bound(start, d, -1, d - 1) - bound(end, d, -1, d - 1), step < -kFar ? kFar : -step));
 }
@@ -179,7 +188,10 @@ Status infer_slice(Infer& c) {
   std::vector<Dim> dims = c.dims(0);
   auto starts = c.ints(1), ends = c.ints(2), axes = c.ints(3), steps = c.ints(4);
   auto listed = [&](size_t k) { return c.ranked(k) && c.rank(k) == 1 ? c.dims(k)[0].constant() : std::nullopt; };
-  auto n = starts ? std::optional(int64_t(starts->size())) : ends ? std::optional(int64_t(ends->size())) : listed(1) ? listed(1) : listed(2);
+  auto n = starts      ? std::optional(int64_t(starts->size()))
+           : ends      ? std::optional(int64_t(ends->size()))
+           : listed(1) ? listed(1)
+                       : listed(2);
   std::vector<int64_t> on;
   if (auto named = axes ? constant_shape(*axes) : std::nullopt) {
     for (int64_t a : *named) on.push_back(AI_VMM_TAKE(c.axis(a, c.rank(0))));
@@ -189,7 +201,8 @@ Status infer_slice(Infer& c) {
     c.set(0, c.dtype(0), c.fresh(c.rank(0)));
     return {};
   }
-  if ((starts && starts->size() != on.size()) || (ends && ends->size() != on.size()) || (steps && steps->size() != on.size()))
+  if ((starts && starts->size() != on.size()) || (ends && ends->size() != on.size()) ||
+      (steps && steps->size() != on.size()))
     return c.error("starts, ends, axes and steps differ in length.");
   for (size_t i = 0; i < on.size(); ++i) {
     Dim& d = dims[size_t(on[i])];
@@ -205,7 +218,8 @@ Status infer_slice(Infer& c) {
     auto first = bound((*starts)[0], d, step > 0 ? 0 : -1, step > 0 ? d : d - 1).constant();
     if (!first) return {};
     std::vector<Dim> out;
-    for (int64_t i = 0, at = *first; i < *size && at >= 0 && at < d; ++i, at += step) out.push_back((*known)[size_t(at)]);
+    for (int64_t i = 0, at = *first; i < *size && at >= 0 && at < d; ++i, at += step)
+      out.push_back((*known)[size_t(at)]);
     if (int64_t(out.size()) == *size) c.set_ints(0, std::move(out));
   } else if (known && c.rank(0) == 1 && on.empty()) {
     c.set_ints(0, *known);
@@ -214,7 +228,8 @@ Status infer_slice(Infer& c) {
 }
 Status eval_slice(Eval& e) {
   const Tensor& x = e.in(0);
-  auto starts = ref::ints(e.in(1)), ends = ref::ints(e.in(2)), axes = e.has(3) ? ref::ints(e.in(3)) : std::vector<int64_t>();
+  auto starts = ref::ints(e.in(1)), ends = ref::ints(e.in(2)),
+       axes = e.has(3) ? ref::ints(e.in(3)) : std::vector<int64_t>();
   auto steps = e.has(4) ? ref::ints(e.in(4)) : std::vector<int64_t>(starts.size(), 1);
   if (!e.has(3))
     for (size_t i = 0; i < starts.size(); ++i) axes.push_back(int64_t(i));
@@ -266,12 +281,14 @@ Status infer_pad(Infer& c) {
     for (int64_t i = 0; i < c.rank(0); ++i) axes.push_back(i);
   }
   if (pads && pads->size() != 2 * axes.size())
-    return c.error("there are " + std::to_string(pads->size()) + " pads for " + std::to_string(axes.size()) + " axes; it takes two an axis.");
+    return c.error("there are " + std::to_string(pads->size()) + " pads for " + std::to_string(axes.size()) +
+                   " axes; it takes two an axis.");
   std::vector<Dim> dims = c.dims(0);
   for (size_t i = 0; i < axes.size(); ++i) {
     Dim& d = dims[size_t(axes[i])];
     d = pads ? d + (*pads)[i] + (*pads)[i + axes.size()] : c.fresh();
-    if (d.constant() && *d.constant() < 0) return c.error("the pads leave axis " + std::to_string(axes[i]) + " with the size " + d.to_string() + ".");
+    if (d.constant() && *d.constant() < 0)
+      return c.error("the pads leave axis " + std::to_string(axes[i]) + " with the size " + d.to_string() + ".");
   }
   c.set(0, c.dtype(0), std::move(dims));
   return {};
@@ -299,13 +316,15 @@ Status eval_pad(Eval& e) {
   if (!e.has(3))
     for (int64_t i = 0; i < x.rank(); ++i) axes.push_back(i);
   if (pads.size() != 2 * axes.size())
-    return e.error("there are " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes; it takes two an axis.");
+    return e.error("there are " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) +
+                   " axes; it takes two an axis.");
   Shape before(size_t(x.rank()), 0), after = before, shape = x.shape();
   for (size_t k = 0; k < axes.size(); ++k) {
     size_t a = size_t(AI_VMM_TAKE(e.axis(axes[k], x.rank())));
     before[a] = pads[k];
     after[a] = pads[k + axes.size()];
-    if (__builtin_add_overflow(x.shape()[a], before[a], &shape[a]) || __builtin_add_overflow(shape[a], after[a], &shape[a]) || shape[a] < 0)
+    if (__builtin_add_overflow(x.shape()[a], before[a], &shape[a]) ||
+        __builtin_add_overflow(shape[a], after[a], &shape[a]) || shape[a] < 0)
       return e.error("the pads " + to_string(pads) + " do not fit shape " + to_string(x.shape()) + ".");
   }
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), shape));
@@ -314,7 +333,8 @@ Status eval_pad(Eval& e) {
   Shape strides = ref::strides_of(x.shape());
   for (size_t a = 0; a < shape.size(); ++a) {
     int64_t first = std::max<int64_t>(0, -before[a]), last = x.shape()[a] - std::max<int64_t>(0, -after[a]);
-    if (mode != "constant" && last <= first) return e.error("axis " + std::to_string(a) + " has no element to continue with mode " + mode + ".");
+    if (mode != "constant" && last <= first)
+      return e.error("axis " + std::to_string(a) + " has no element to continue with mode " + mode + ".");
     for (int64_t i = 0; i < shape[a]; ++i) {
       int64_t at = pad_source(mode, i - before[a], first, last);
       source[a].push_back(at < 0 ? -1 : at * strides[a]);
@@ -323,7 +343,8 @@ Status eval_pad(Eval& e) {
   Tensor value;
   if (e.has(2)) {
     value = e.in(2);
-    if (value.count() != 1 || value.dtype() != x.dtype()) return e.error("constant_value must be one element of the data's type.");
+    if (value.count() != 1 || value.dtype() != x.dtype())
+      return e.error("constant_value must be one element of the data's type.");
   } else {
     value = AI_VMM_TAKE(Tensor::make(x.dtype(), {}, true));
   }
@@ -419,13 +440,17 @@ Status eval_reverse_sequence(Eval& e) {
   int64_t time = AI_VMM_TAKE(e.axis(e.node.i("time_axis", 0), x.rank()));
   if (batch == time) return e.error("batch_axis and time_axis are the same.");
   auto lengths = ref::ints(e.in(1));
-  if (int64_t(lengths.size()) != x.dim(batch)) return e.error("there are " + std::to_string(lengths.size()) + " lengths for " + std::to_string(x.dim(batch)) + " sequences.");
+  if (int64_t(lengths.size()) != x.dim(batch))
+    return e.error("there are " + std::to_string(lengths.size()) + " lengths for " + std::to_string(x.dim(batch)) +
+                   " sequences.");
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), x.shape()));
   Shape strides = ref::strides_of(x.shape()), part = x.shape();
   part[size_t(batch)] = 1;
   for (int64_t b = 0; b < x.dim(batch); ++b) {
     int64_t n = lengths[size_t(b)];
-    if (n < 0 || n > x.dim(time)) return e.error("the length " + std::to_string(n) + " is outside a time axis of size " + std::to_string(x.dim(time)) + ".");
+    if (n < 0 || n > x.dim(time))
+      return e.error("the length " + std::to_string(n) + " is outside a time axis of size " +
+                     std::to_string(x.dim(time)) + ".");
     int64_t at = b * strides[size_t(batch)];
     part[size_t(time)] = n;
     View back{at + (n - 1) * strides[size_t(time)], strides};
@@ -463,43 +488,57 @@ Status eval_depth_space(Eval& e) {
   if (b < 1 || b > (1 << 20) || x.rank() != 4) return e.error("it takes a tensor of rank 4 and a positive blocksize.");
   int64_t n = x.dim(0), c = x.dim(1), h = x.dim(2), w = x.dim(3);
   bool divides = ToSpace ? c % (b * b) == 0 : h % b == 0 && w % b == 0;
-  if (!divides) return e.error("blocksize " + std::to_string(b) + " does not divide shape " + to_string(x.shape()) + ".");
+  if (!divides)
+    return e.error("blocksize " + std::to_string(b) + " does not divide shape " + to_string(x.shape()) + ".");
   // The walk over the output, as axes of the input seen with its blocks split off.
   if (ToSpace) {
     c /= b * b;
     Shape s = ref::strides_of(mode == "DCR" ? Shape{n, b, b, c, h, w} : Shape{n, c, b, b, h, w});
-    Shape strides = mode == "DCR" ? Shape{s[0], s[3], s[4], s[1], s[5], s[2]} : Shape{s[0], s[1], s[4], s[2], s[5], s[3]};
+    Shape strides =
+        mode == "DCR" ? Shape{s[0], s[3], s[4], s[1], s[5], s[2]} : Shape{s[0], s[1], s[4], s[2], s[5], s[3]};
     return eval_view(e, x, {0, strides}, {n, c, h, b, w, b}, {n, c, h * b, w * b});
   }
   Shape s = ref::strides_of({n, c, h / b, b, w / b, b});
-  if (mode == "DCR") return eval_view(e, x, {0, {s[0], s[3], s[5], s[1], s[2], s[4]}}, {n, b, b, c, h / b, w / b}, {n, c * b * b, h / b, w / b});
-  return eval_view(e, x, {0, {s[0], s[1], s[3], s[5], s[2], s[4]}}, {n, c, b, b, h / b, w / b}, {n, c * b * b, h / b, w / b});
+  if (mode == "DCR")
+    return eval_view(e, x, {0, {s[0], s[3], s[5], s[1], s[2], s[4]}}, {n, b, b, c, h / b, w / b},
+                     {n, c * b * b, h / b, w / b});
+  return eval_view(e, x, {0, {s[0], s[1], s[3], s[5], s[2], s[4]}}, {n, c, b, b, h / b, w / b},
+                   {n, c * b * b, h / b, w / b});
 }
 
 const OpDef kOps[] = {
-    {"Concat", "", 13, "inputs:T* -> concat_result:T | T: tensor", "axis:int!", "Joins tensors along one axis; all other sizes are equal.", kMovesData,
-     infer_concat, nullptr, eval_concat},
+    {"Concat", "", 13, "inputs:T* -> concat_result:T | T: tensor", "axis:int!",
+     "Joins tensors along one axis; all other sizes are equal.", kMovesData, infer_concat, nullptr, eval_concat},
     {"Split", "", 18, "input:T, split:i64? -> outputs:T* | T: tensor", "axis:int=0, num_outputs:int",
-     "Cuts a tensor along one axis into parts of the given sizes, or into num_outputs equal parts of which the last may be smaller.", kMovesData,
-     infer_split, nullptr, eval_split},
+     "Cuts a tensor along one axis into parts of the given sizes, or into num_outputs equal parts of which the last "
+     "may be smaller.",
+     kMovesData, infer_split, nullptr, eval_split},
     {"Slice", "", 13, "data:T, starts:I, ends:I, axes:I?, steps:I? -> output:T | T: tensor, I: i32 i64", "",
-     "A regular part of each named axis, from start (included) to end (excluded) in steps that may be negative. Negative bounds count from the end; bounds outside are clamped.",
+     "A regular part of each named axis, from start (included) to end (excluded) in steps that may be negative. "
+     "Negative bounds count from the end; bounds outside are clamped.",
      kMovesData, infer_slice, nullptr, eval_slice},
-    {"Pad", "", 25, "data:T, pads:i64, constant_value:T?, axes:I? -> output:T | T: tensor, I: i32 i64", "mode:string=constant",
-     "Adds pads[i] positions before and pads[i + n] after the i-th of n axes, filled with a constant, by mirroring (reflect), with the border (edge) or periodically (wrap). Negative pads remove positions.",
+    {"Pad", "", 25, "data:T, pads:i64, constant_value:T?, axes:I? -> output:T | T: tensor, I: i32 i64",
+     "mode:string=constant",
+     "Adds pads[i] positions before and pads[i + n] after the i-th of n axes, filled with a constant, by mirroring "
+     "(reflect), with the border (edge) or periodically (wrap). Negative pads remove positions.",
      kMovesData, infer_pad, nullptr, eval_pad},
     {"CenterCropPad", "", 18, "input_data:T, shape:I -> output_data:T | T: tensor, I: i32 i64", "axes:ints",
-     "Crops or pads with zeros the named axes to the given sizes, keeping the centre; an odd position goes to the end.", kMovesData | kComposite,
-     infer_center_crop_pad, nullptr, eval_center_crop_pad},
+     "Crops or pads with zeros the named axes to the given sizes, keeping the centre; an odd position goes to the end.",
+     kMovesData | kComposite, infer_center_crop_pad, nullptr, eval_center_crop_pad},
     {"Trilu", "", 14, "input:T, k:i64? -> output:T | T: tensor", "upper:int=1",
-     "The upper (or lower) triangle of each matrix in the last two axes, bounded by the k-th diagonal; the rest is zero.", kMovesData, infer_like_input, nullptr, eval_trilu},
+     "The upper (or lower) triangle of each matrix in the last two axes, bounded by the k-th diagonal; the rest is "
+     "zero.",
+     kMovesData, infer_like_input, nullptr, eval_trilu},
     {"ReverseSequence", "", 28, "input:T, sequence_lens:i64 -> Y:T | T: tensor", "batch_axis:int=1, time_axis:int=0",
-     "Reverses the first sequence_lens[b] positions of the time axis for every batch index b.", kMovesData, infer_reverse_sequence, nullptr, eval_reverse_sequence},
+     "Reverses the first sequence_lens[b] positions of the time axis for every batch index b.", kMovesData,
+     infer_reverse_sequence, nullptr, eval_reverse_sequence},
     {"DepthToSpace", "", 28, "input:T -> output:T | T: tensor", "blocksize:int!, mode:string=DCR",
-     "Moves channels into blocks of space; in mode DCR the block is the outer part of the channel axis, in CRD the inner one.", kMovesData,
-     infer_depth_space<true>, nullptr, eval_depth_space<true>},
+     "Moves channels into blocks of space; in mode DCR the block is the outer part of the channel axis, in CRD the "
+     "inner one.",
+     kMovesData, infer_depth_space<true>, nullptr, eval_depth_space<true>},
     {"SpaceToDepth", "", 28, "input:T -> output:T | T: tensor", "blocksize:int!, mode:string=DCR",
-     "Moves blocks of space into channels: the inverse of DepthToSpace in the same mode.", kMovesData, infer_depth_space<false>, nullptr, eval_depth_space<false>},
+     "Moves blocks of space into channels: the inverse of DepthToSpace in the same mode.", kMovesData,
+     infer_depth_space<false>, nullptr, eval_depth_space<false>},
 };
 
 }  // namespace

@@ -147,7 +147,8 @@ Status infer_normalizer(Infer& c) {
     c.set_unranked(0, DType::string);
     return {};
   }
-  if (c.rank(0) != 1 && !(c.rank(0) == 2 && !known_different(c.dims(0)[0], 1))) return c.error("the input must be [C] or [1, C]; it is " + to_string(c.dims(0)) + ".");
+  if (c.rank(0) != 1 && !(c.rank(0) == 2 && !known_different(c.dims(0)[0], 1)))
+    return c.error("the input must be [C] or [1, C]; it is " + to_string(c.dims(0)) + ".");
   if (c.rank(0) == 1)
     c.set(0, DType::string, {c.fresh()});
   else
@@ -156,16 +157,19 @@ Status infer_normalizer(Infer& c) {
 }
 Status eval_normalizer(Eval& e) {
   const Tensor& x = e.in(0);
-  if (x.rank() < 1 || x.rank() > 2 || (x.rank() == 2 && x.dim(0) != 1)) return e.error("the input must be [C] or [1, C]; it is " + to_string(x.shape()) + ".");
+  if (x.rank() < 1 || x.rank() > 2 || (x.rank() == 2 && x.dim(0) != 1))
+    return e.error("the input must be [C] or [1, C]; it is " + to_string(x.shape()) + ".");
   std::string action = e.node.s("case_change_action", "NONE");
-  if (action != "NONE" && action != "LOWER" && action != "UPPER") return e.error("case_change_action \"" + action + "\" is none of LOWER, UPPER, NONE.");
+  if (action != "NONE" && action != "LOWER" && action != "UPPER")
+    return e.error("case_change_action \"" + action + "\" is none of LOWER, UPPER, NONE.");
   CaseMap map(e.node.s("locale"));
   bool exact = e.node.i("is_case_sensitive", 0) != 0;
   std::set<std::string> stop;
   for (const std::string& s : e.node.strings("stopwords")) stop.insert(exact ? s : map.lower(s));
   std::vector<std::string> kept;
   for (const std::string& s : x.as<std::string>())
-    if (!stop.count(exact ? s : map.lower(s))) kept.push_back(action == "LOWER" ? map.lower(s) : action == "UPPER" ? map.upper(s) : s);
+    if (!stop.count(exact ? s : map.lower(s)))
+      kept.push_back(action == "LOWER" ? map.lower(s) : action == "UPPER" ? map.upper(s) : s);
   if (kept.empty()) kept.emplace_back();
   Shape shape = x.shape();
   shape.back() = int64_t(kept.size());
@@ -186,7 +190,8 @@ Status eval_regex(Eval& e) {
   re2::RE2::Options options;
   options.set_log_errors(false);
   re2::RE2 pattern(e.node.s("pattern"), options);
-  if (!pattern.ok()) return e.error("the pattern \"" + e.node.s("pattern") + "\" is not a regular expression: " + pattern.error() + ".");
+  if (!pattern.ok())
+    return e.error("the pattern \"" + e.node.s("pattern") + "\" is not a regular expression: " + pattern.error() + ".");
   const Tensor& x = e.in(0);
   Tensor* y = AI_VMM_TAKE(e.make(0, DType::boolean, x.shape()));
   auto* out = static_cast<uint8_t*>(y->mutable_data());
@@ -219,18 +224,23 @@ Status infer_tfidf(Infer& c) {
 
 // Counts the n-grams of `pool` in the rows of `x`, into columns.
 template <class T>
-Status count_ngrams(const Eval& e, const std::vector<T>& pool, const std::vector<T>& x, int64_t rows, int64_t width, std::vector<double>& counts) {
+Status count_ngrams(const Eval& e, const std::vector<T>& pool, const std::vector<T>& x, int64_t rows, int64_t width,
+                    std::vector<double>& counts) {
   auto starts = e.node.ints("ngram_counts"), columns = e.node.ints("ngram_indexes");
-  int64_t shortest = e.node.i("min_gram_length"), longest = e.node.i("max_gram_length"), skips = e.node.i("max_skip_count");
-  if (shortest < 1 || longest < shortest || skips < 0 || int64_t(starts.size()) < longest) return e.error("its n-gram lengths, counts and skips do not fit together.");
+  int64_t shortest = e.node.i("min_gram_length"), longest = e.node.i("max_gram_length"),
+          skips = e.node.i("max_skip_count");
+  if (shortest < 1 || longest < shortest || skips < 0 || int64_t(starts.size()) < longest)
+    return e.error("its n-gram lengths, counts and skips do not fit together.");
   std::map<std::vector<T>, int64_t> column_of;
   size_t id = 0;
   for (size_t n = 1; n <= starts.size(); ++n) {
     int64_t begin = starts[n - 1], end = n < starts.size() ? starts[n] : int64_t(pool.size());
-    if (begin < 0 || end < begin || end > int64_t(pool.size()) || (end - begin) % int64_t(n) != 0) return e.error("ngram_counts " + to_string(starts) + " do not fit the pool.");
+    if (begin < 0 || end < begin || end > int64_t(pool.size()) || (end - begin) % int64_t(n) != 0)
+      return e.error("ngram_counts " + to_string(starts) + " do not fit the pool.");
     for (int64_t i = begin; i < end; i += int64_t(n), ++id) {
       if (id >= columns.size()) return e.error("ngram_indexes has fewer entries than the pool has n-grams.");
-      if (int64_t(n) >= shortest && int64_t(n) <= longest) column_of[{pool.begin() + i, pool.begin() + i + int64_t(n)}] = columns[id];
+      if (int64_t(n) >= shortest && int64_t(n) <= longest)
+        column_of[{pool.begin() + i, pool.begin() + i + int64_t(n)}] = columns[id];
     }
   }
   int64_t length = rows ? int64_t(x.size()) / rows : 0;
@@ -252,7 +262,8 @@ Status eval_tfidf(Eval& e) {
   int64_t width = AI_VMM_TAKE(tfidf_width(e));
   if (x.rank() < 1 || x.rank() > 2) return e.error("the input must have rank 1 or 2.");
   std::string mode = e.node.s("mode");
-  if (mode != "TF" && mode != "IDF" && mode != "TFIDF") return e.error("mode \"" + mode + "\" is none of TF, IDF, TFIDF.");
+  if (mode != "TF" && mode != "IDF" && mode != "TFIDF")
+    return e.error("mode \"" + mode + "\" is none of TF, IDF, TFIDF.");
   int64_t rows = x.rank() == 2 ? x.dim(0) : 1;
   Tensor* y = AI_VMM_TAKE(e.make(0, DType::f32, x.rank() == 2 ? Shape{rows, width} : Shape{width}));
   std::vector<double> counts(size_t(y->count()), 0.0);
@@ -271,18 +282,25 @@ Status eval_tfidf(Eval& e) {
 }
 
 const OpDef kOps[] = {
-    {"StringConcat", "", 20, "X:string, Y:string -> Z:string", "", "Joins strings elementwise, with broadcasting.", kHostOnly, infer_elementwise, nullptr, eval_concat},
+    {"StringConcat", "", 20, "X:string, Y:string -> Z:string", "", "Joins strings elementwise, with broadcasting.",
+     kHostOnly, infer_elementwise, nullptr, eval_concat},
     {"StringSplit", "", 20, "X:string -> Y:string, Z:i64", "delimiter:string, maxsplit:int",
-     "Cuts every string at the delimiter (without one, at white space), at most maxsplit times; the parts fill a new last axis, padded with empty strings, and Z says how many there are.",
+     "Cuts every string at the delimiter (without one, at white space), at most maxsplit times; the parts fill a new "
+     "last axis, padded with empty strings, and Z says how many there are.",
      kHostOnly | kDataDependent, infer_split, nullptr, eval_split},
-    {"StringNormalizer", "", 10, "X:string -> Y:string", "case_change_action:string=NONE, is_case_sensitive:int=0, locale:string, stopwords:strings",
-     "Drops stop words and changes the case of the others; when nothing is left, one empty string is.", kHostOnly | kDataDependent, infer_normalizer, nullptr, eval_normalizer},
-    {"RegexFullMatch", "", 20, "X:string -> Y:bool", "pattern:string", "Whether a regular expression (RE2 syntax) matches the whole of each string.", kHostOnly, infer_regex, nullptr,
+    {"StringNormalizer", "", 10, "X:string -> Y:string",
+     "case_change_action:string=NONE, is_case_sensitive:int=0, locale:string, stopwords:strings",
+     "Drops stop words and changes the case of the others; when nothing is left, one empty string is.",
+     kHostOnly | kDataDependent, infer_normalizer, nullptr, eval_normalizer},
+    {"RegexFullMatch", "", 20, "X:string -> Y:bool", "pattern:string",
+     "Whether a regular expression (RE2 syntax) matches the whole of each string.", kHostOnly, infer_regex, nullptr,
      eval_regex},
     {"TfIdfVectorizer", "", 9, "X:T -> Y:f32 | T: string i32 i64",
-     "max_gram_length:int!, max_skip_count:int!, min_gram_length:int!, mode:string!, ngram_counts:ints!, ngram_indexes:ints!, pool_int64s:ints, pool_strings:strings, weights:floats",
-     "Counts the n-grams of a pool in each row, with up to max_skip_count tokens skipped between neighbours; IDF gives the weight where there is one, TFIDF count times weight.", kNoTrait,
-     infer_tfidf, nullptr, eval_tfidf},
+     "max_gram_length:int!, max_skip_count:int!, min_gram_length:int!, mode:string!, ngram_counts:ints!, "
+     "ngram_indexes:ints!, pool_int64s:ints, pool_strings:strings, weights:floats",
+     "Counts the n-grams of a pool in each row, with up to max_skip_count tokens skipped between neighbours; IDF gives "
+     "the weight where there is one, TFIDF count times weight.",
+     kNoTrait, infer_tfidf, nullptr, eval_tfidf},
 };
 
 }  // namespace

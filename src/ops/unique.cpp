@@ -52,7 +52,8 @@ Status eval_unique(Eval& e) {
     shape = x.shape();
   }
   auto s = std::span<const int64_t>(shape);
-  int64_t outer = ref::product(s.subspan(0, size_t(axis))), size = shape[size_t(axis)], inner = ref::product(s.subspan(size_t(axis) + 1));
+  int64_t outer = ref::product(s.subspan(0, size_t(axis))), size = shape[size_t(axis)],
+          inner = ref::product(s.subspan(size_t(axis) + 1));
   std::vector<int64_t> order(static_cast<size_t>(size)), group(order.size()), first, counts;
   std::iota(order.begin(), order.end(), 0);
   AI_VMM_TRY(ref::dispatch(x.dtype(), [&]<class T>() -> Status {
@@ -77,7 +78,8 @@ Status eval_unique(Eval& e) {
   if (e.node.i("sorted", 1) == 0) {  // in the order of first occurrence
     std::vector<int64_t> by_first(first.size()), rank(first.size());
     std::iota(by_first.begin(), by_first.end(), 0);
-    std::sort(by_first.begin(), by_first.end(), [&](int64_t a, int64_t b) { return first[size_t(a)] < first[size_t(b)]; });
+    std::sort(by_first.begin(), by_first.end(),
+              [&](int64_t a, int64_t b) { return first[size_t(a)] < first[size_t(b)]; });
     auto old_first = first, old_counts = counts;
     for (size_t k = 0; k < by_first.size(); ++k) {
       first[k] = old_first[size_t(by_first[k])];
@@ -106,8 +108,10 @@ Cost cost_unique(const CostQuery& q) {
 }
 
 const OpDef kOps[] = {
-    {"Unique", "", 28, "X:T -> Y:T, indices:i64?, inverse_indices:i64?, counts:i64? | T: tensor", "axis:int, sorted:int=1",
-     "The distinct elements of the flattened input, or the distinct slices along an axis, ascending or in the order of their first occurrence; also where each occurs first, "
+    {"Unique", "", 28, "X:T -> Y:T, indices:i64?, inverse_indices:i64?, counts:i64? | T: tensor",
+     "axis:int, sorted:int=1",
+     "The distinct elements of the flattened input, or the distinct slices along an axis, ascending or in the order of "
+     "their first occurrence; also where each occurs first, "
      "which one each input element is, and how often each occurs.",
      kDataDependent, infer_unique, cost_unique, eval_unique},
 };
