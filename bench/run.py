@@ -89,7 +89,8 @@ def machine(args) -> dict:
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "threads": args.threads, "commit": commit,
-            "onnxruntime": onnxruntime.__version__, "date": time.strftime("%Y-%m-%d"), "seconds": args.seconds}
+            "onnxruntime": onnxruntime.__version__, "date": time.strftime("%Y-%m-%d"), "seconds": args.seconds,
+            "load_average": round(os.getloadavg()[0], 1)}
 
 
 def geometric_mean(values) -> float:
@@ -102,10 +103,11 @@ def markdown(results: dict) -> str:
     lines = [f"# The zoo against ONNX Runtime {m['onnxruntime']}", "",
              f"{m['cpu']}, {m['threads']} threads of {m['cores']} cores, float32, commit {m['commit']}, {m['date']}. Each figure is the "
              f"median of {rows[0]['ours']['rounds']} processes' medians of about {m['seconds']:g} s each, interleaved; in brackets the "
-             "spread over the processes. Ratio: ours / ONNX Runtime, smaller is better. A/A: ONNX Runtime / ONNX Runtime, the noise. "
+             "spread over the processes. "
+             f"The machine's load average at the start was {m['load_average']:g}: above 0.5, other programs ran beside. Ratio: ours / ONNX Runtime, smaller is better. A/A: ONNX Runtime / ONNX Runtime, the noise. "
              "Memory is the peak of the whole process; ONNX Runtime's holds a Python interpreter of about "
              f"{max(r['ort']['interpreter_rss_bytes'] for r in rows) / 1e6:.0f} MB. Load is everything before the first run.", "",
-             "| model | case | ours ms | ORT ms | ratio | A/A | ours MB | ORT MB | ours load s | ORT load s | slow nodes |",
+             "| model | case | ours ms | ORT ms | ratio | A/A | ours MB | ORT MB | ours load s | ORT load s | nodes on host or generic |",
              "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for r in rows:
         cell = lambda e: f"{r[e]['median_us'] / 1e3:.3g} ({100 * r[e]['spread']:.0f} %)"
