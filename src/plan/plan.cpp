@@ -12,6 +12,30 @@ Plan::Kind kind_of(const Node& n) {
   if (n.op == "Scan") return Plan::Kind::scan;
   return Plan::Kind::sequence_map;
 }
+
+// A plan is first made with values for slots; most values live inside regions and need none.
+void number_slots(Plan& plan, size_t values) {
+  std::vector<int> slot(values, -1);
+  auto number = [&](int& v) {
+    if (v < 0) return;
+    int& s = slot[size_t(v)];
+    if (s < 0) {
+      s = int(plan.values.size());
+      plan.values.push_back(ValueId(v));
+    }
+    v = s;
+  };
+  for (auto* list : {&plan.inputs, &plan.captures, &plan.outputs})
+    for (int& v : *list) number(v);
+  for (auto& [v, data] : plan.constants) number(v);
+  for (Plan::Step& step : plan.steps) {
+    for (auto* list : {&step.inputs, &step.outputs, &step.release})
+      for (int& v : *list) number(v);
+    for (Plan::SubPlan& body : step.bodies)
+      for (int& v : body.captures) number(v);
+  }
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph, std::span<const std::shared_ptr<Device>> devices,
@@ -19,7 +43,6 @@ Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph
   const Graph& g = *graph;
   auto plan = std::make_shared<Plan>();
   plan->graph = graph;
-  plan->slots = int(g.values.size());
   plan->inputs.assign(g.inputs.begin(), g.inputs.end());
   plan->captures.assign(g.captures.begin(), g.captures.end());
   plan->outputs.assign(g.outputs.begin(), g.outputs.end());
@@ -89,6 +112,7 @@ Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph
   for (ValueId v : g.outputs) last[size_t(v)] = -1;
   for (size_t v = 0; v < g.values.size(); ++v)
     if (last[v] >= 0 && !g.values[v].constant) plan->steps[size_t(last[v])].release.push_back(int(v));
+  number_slots(*plan, g.values.size());
   return std::shared_ptr<const Plan>(std::move(plan));
 }
 
@@ -97,7 +121,7 @@ std::string Plan::to_text() const {
   std::string s;
   auto list = [&](const std::vector<int>& slots) {
     std::string t;
-    for (int v : slots) t += (t.empty() ? "" : ", ") + (v < 0 ? std::string("-") : graph->value(v).name);
+    for (int v : slots) t += (t.empty() ? "" : ", ") + (v < 0 ? std::string("-") : value(v).name);
     return t;
   };
   for (const Step& step : steps) {

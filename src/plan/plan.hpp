@@ -29,11 +29,12 @@ struct Plan {
   };
 
   std::shared_ptr<const Graph> graph;
-  int slots = 0;  // slot = ValueId of `graph`
+  std::vector<ValueId> values;  // slot → value of `graph`; only values that a step, a body or the caller touches
   std::vector<int> inputs, captures, outputs;
   std::vector<std::pair<int, Data>> constants;  // those that a host step, a body or the caller reads
   std::vector<Step> steps;
 
+  const Value& value(int slot) const { return graph->value(values[size_t(slot)]); }
   std::string to_text() const;
 };
 

@@ -131,7 +131,7 @@ Status run_loop(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   }
   for (size_t k = 0; k < carried; ++k) set_output(step, slots, k, std::move(state[2 + k]));
   for (size_t k = 0; k < scans; ++k) {
-    const Type& type = plan.graph->value(plan.outputs[1 + carried + k]).type;
+    const Type& type = plan.value(plan.outputs[1 + carried + k]).type;
     set_output(step, slots, carried + k, AI_VMM_TAKE(collected[k].stack(0, false, type)));
   }
   return {};
@@ -176,7 +176,7 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   }
   for (size_t k = 0; k < states; ++k) set_output(step, slots, k, std::move(state[k]));
   for (size_t k = 0; k < scan_outputs; ++k) {
-    const Type& type = plan.graph->value(plan.outputs[states + k]).type;
+    const Type& type = plan.value(plan.outputs[states + k]).type;
     set_output(step, slots, states + k, AI_VMM_TAKE(collected[k].stack(at(out_axes, k), at(out_directions, k) != 0, type)));
   }
   return {};

@@ -16,7 +16,7 @@ Status deliver(const Plan& plan, size_t k, const Data& value, Data& out) {
     return {};
   }
   const Tensor& buffer = out.tensor();
-  const std::string& name = plan.graph->value(plan.outputs[k]).name;
+  const std::string& name = plan.value(plan.outputs[k]).name;
   if (!value.is_tensor()) return Status(Code::invalid_argument, "Output \"" + name + "\" is not a tensor; it cannot be written into a buffer.");
   const Tensor& t = value.tensor();
   if (t.data() == buffer.data()) return {};
@@ -62,7 +62,7 @@ Status run_host(const Plan::Step& step, std::vector<Data>& slots, Execution& exe
 
 Status execute(const Plan& plan, std::span<const Data> inputs, std::span<const Data> captures, std::span<Data> outputs,
                Execution& execution) {
-  std::vector<Data> slots(size_t(plan.slots));
+  std::vector<Data> slots(plan.values.size());
   for (const auto& [slot, value] : plan.constants) slots[size_t(slot)] = value;
   for (size_t i = 0; i < plan.captures.size(); ++i) slots[size_t(plan.captures[i])] = captures[i];
   for (size_t i = 0; i < plan.inputs.size(); ++i) slots[size_t(plan.inputs[i])] = inputs[i];
