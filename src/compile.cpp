@@ -17,7 +17,8 @@ namespace ai_vmm {
 namespace {
 
 int64_t now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 // bytes ──import──▶ Graph ──passes──▶ Graph ──place, plan──▶ Plan ──measure──▶ Deployment
@@ -26,8 +27,10 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
   if (!imported.ok()) return std::move(imported).status();
   Graph graph = *std::move(imported);
   int64_t loaded = now_us();
-  if (options.precision != Precision::model && options.precision != Precision::f32 && options.precision != Precision::automatic)
-    return Status(Code::unimplemented, "Only the model's own precision and f32 are available; leave --precision out or give f32 or auto.");
+  if (options.precision != Precision::model && options.precision != Precision::f32 &&
+      options.precision != Precision::automatic)
+    return Status(Code::unimplemented,
+                  "Only the model's own precision and f32 are available; leave --precision out or give f32 or auto.");
 
   auto d = std::make_shared<Deployment::Impl>();
   d->memory_limit = options.memory_limit;
@@ -42,8 +45,10 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
   d->metadata = graph.metadata;
 
   // The devices that may take nodes, the preferred first. The reference stands behind every other one.
-  std::vector<std::string> names = options.backend.empty() ? backend_names() : std::vector<std::string>{options.backend};
-  if (!options.backend.empty() && options.backend != "reference" && *options.allow_reference) names.emplace_back("reference");
+  std::vector<std::string> names =
+      options.backend.empty() ? backend_names() : std::vector<std::string>{options.backend};
+  if (!options.backend.empty() && options.backend != "reference" && *options.allow_reference)
+    names.emplace_back("reference");
   if (!*options.allow_reference && options.backend.empty()) std::erase(names, "reference");
   std::vector<std::shared_ptr<Device>> devices;
   for (const std::string& n : names) {
@@ -51,7 +56,8 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
     devices.push_back(std::move(device));
   }
 
-  CompileOptions compile_options{.threads = options.threads, .deterministic = *options.deterministic, .memory_limit = d->memory_limit};
+  CompileOptions compile_options{
+      .threads = options.threads, .deterministic = *options.deterministic, .memory_limit = d->memory_limit};
   PlanFacts facts;
   d->plan = AI_VMM_TAKE(make_plan(std::make_shared<const Graph>(std::move(graph)), devices, compile_options, facts));
 
@@ -91,7 +97,9 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
   }
   r.compile_us = now_us() - loaded;
   for (const Candidate& c : r.candidates)
-    if (c.chosen) log(LogLevel::info, name + " runs on " + c.backend + " with " + std::to_string(c.threads) + " threads: " + c.reason);
+    if (c.chosen)
+      log(LogLevel::info,
+          name + " runs on " + c.backend + " with " + std::to_string(c.threads) + " threads: " + c.reason);
   return d;
 }
 
@@ -99,7 +107,8 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
 
 Result<std::shared_ptr<Deployment::Impl>> compile(const std::string& path, const DeployOptions& options) {
   int64_t started = now_us();
-  return compile(import_onnx(path, {.copy_weights = *options.copy_weights, .allow_links = *options.allow_links}), started, path, options);
+  return compile(import_onnx(path, {.copy_weights = *options.copy_weights, .allow_links = *options.allow_links}),
+                 started, path, options);
 }
 
 Result<std::shared_ptr<Deployment::Impl>> compile(std::span<const std::byte> model, const DeployOptions& options) {

@@ -1,7 +1,7 @@
 #include "ai_vmm/vmm.hpp"
 
-#include "compile.hpp"
 #include "base/log.hpp"
+#include "compile.hpp"
 #include "runtime/settings.hpp"
 
 namespace ai_vmm {

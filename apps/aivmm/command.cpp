@@ -126,7 +126,8 @@ std::string overview() {
   std::string s =
       "aivmm runs AI models on the best device of this machine, chosen by measurement.\n\n"
       "Usage: aivmm COMMAND …\n\nCommands:\n";
-  for (const Command* c : kCommands) s += std::string("  ") + c->name + std::string(13 - std::string_view(c->name).size(), ' ') + c->summary + "\n";
+  for (const Command* c : kCommands)
+    s += std::string("  ") + c->name + std::string(13 - std::string_view(c->name).size(), ' ') + c->summary + "\n";
   return s +
          "\n`aivmm help COMMAND` explains one of them; `aivmm --version` prints the version.\n"
          "Exit status: 0 success, 1 failure at run time, 2 wrong usage, 3 unsupported or invalid model.\n";
@@ -139,7 +140,8 @@ std::string help(const Command& command) {
   s += "\n\n" + std::string(command.details);
   if (!command.options.empty()) s += "\nOptions:\n";
   for (const Option& o : command.options) {
-    std::string left = std::string("  ") + o.name + (o.value ? std::string(" ") + o.value : "") + (o.repeats ? " …" : "");
+    std::string left =
+        std::string("  ") + o.name + (o.value ? std::string(" ") + o.value : "") + (o.repeats ? " …" : "");
     constexpr size_t kColumn = 28;
     size_t shown = left.size() - (o.repeats ? 2 : 0);  // the ellipsis is one column, three bytes
     s += left + (shown + 2 > kColumn ? "\n" + std::string(kColumn, ' ') : std::string(kColumn - shown, ' '));

@@ -15,11 +15,11 @@ namespace ai_vmm::cli {
 enum Exit : int { kSuccess = 0, kFailed = 1, kUsage = 2, kModel = 3 };  // scripts rely on these
 
 struct Option {
-  const char* name;                // "--threads"
-  const char* value;               // "N"; null: a flag
+  const char* name;   // "--threads"
+  const char* value;  // "N"; null: a flag
   const char* doc;
-  bool repeats = false;            // may be given again; words of the form NAME=… that follow belong to it as well
-  const char* choices = nullptr;   // "f32|bf16": nothing else is accepted
+  bool repeats = false;           // may be given again; words of the form NAME=… that follow belong to it as well
+  const char* choices = nullptr;  // "f32|bf16": nothing else is accepted
 };
 
 class Arguments {

@@ -32,7 +32,9 @@ std::string bash() {
       "  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}\n"
       "  COMPREPLY=()\n"
       "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-      "    COMPREPLY=($(compgen -W \"" + names() + " --help --version\" -- \"$current\"))\n"
+      "    COMPREPLY=($(compgen -W \"" +
+      names() +
+      " --help --version\" -- \"$current\"))\n"
       "    return\n"
       "  fi\n"
       "  case \"${COMP_WORDS[1]} $previous\" in\n";
@@ -41,7 +43,8 @@ std::string bash() {
       if (o.choices)
         s += std::string("    '") + c->name + " " + o.name + "') COMPREPLY=($(compgen -W \"" + spaced(o.choices) +
              "\" -- \"$current\")); return ;;\n";
-  s += "    'help help') COMPREPLY=($(compgen -W \"" + names() + "\" -- \"$current\")); return ;;\n"
+  s += "    'help help') COMPREPLY=($(compgen -W \"" + names() +
+       "\" -- \"$current\")); return ;;\n"
        "    'completion completion') COMPREPLY=($(compgen -W \"bash zsh fish\" -- \"$current\")); return ;;\n"
        "  esac\n"
        "  case \"$current\" in\n"
@@ -83,12 +86,16 @@ std::string zsh() {
     s += std::string("    ") + c->name + ") _arguments '--help[this text]'";
     for (const Option& o : c->options) {
       s += std::string(" '") + (o.repeats ? "*" : "") + o.name + "[" + zsh_text(o.doc) + "]";
-      if (o.value) s += ":" + zsh_text(o.value) + ":" + (o.choices ? "(" + spaced(o.choices) + ")" : std::string("_files"));
+      if (o.value)
+        s += ":" + zsh_text(o.value) + ":" + (o.choices ? "(" + spaced(o.choices) + ")" : std::string("_files"));
       s += "'";
     }
-    if (c == &kHelp) s += " '1:command:(" + names() + ")'";
-    else if (c == &kCompletion) s += " '1:shell:(bash zsh fish)'";
-    else if (c->most) s += " '*:file:_files'";
+    if (c == &kHelp)
+      s += " '1:command:(" + names() + ")'";
+    else if (c == &kCompletion)
+      s += " '1:shell:(bash zsh fish)'";
+    else if (c->most)
+      s += " '*:file:_files'";
     s += " ;;\n";
   }
   return s + "  esac\n}\ncompdef _aivmm aivmm\n";
@@ -105,9 +112,12 @@ std::string fish() {
   for (const Command* c : commands()) {
     s += std::string("complete -c aivmm -n __fish_use_subcommand -a ") + c->name + " -d " + quoted(c->summary) + "\n";
     for (const Option& o : c->options) {
-      s += std::string("complete -c aivmm -n '__fish_seen_subcommand_from ") + c->name + "' -l " + (o.name + 2) + " -d " + quoted(o.doc);
-      if (o.choices) s += " -x -a " + quoted(spaced(o.choices));
-      else if (o.value) s += " -r";
+      s += std::string("complete -c aivmm -n '__fish_seen_subcommand_from ") + c->name + "' -l " + (o.name + 2) +
+           " -d " + quoted(o.doc);
+      if (o.choices)
+        s += " -x -a " + quoted(spaced(o.choices));
+      else if (o.value)
+        s += " -r";
       s += "\n";
     }
   }
@@ -122,7 +132,9 @@ int run_completion(const Arguments& arguments) {
       std::fputs(make().c_str(), stdout);
       return kSuccess;
     }
-  return complain(Status(Code::invalid_argument, "There is no completion for \"" + shell + "\"; there is for bash, zsh and fish."), kUsage);
+  return complain(
+      Status(Code::invalid_argument, "There is no completion for \"" + shell + "\"; there is for bash, zsh and fish."),
+      kUsage);
 }
 }  // namespace
 

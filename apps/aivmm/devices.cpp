@@ -18,8 +18,8 @@ int run_devices(const Arguments& arguments) {
   auto devices = list_devices();
   if (arguments.has("--json")) {
     nlohmann::ordered_json j;
-    j["processor"] = {{"model", cpu.model},   {"logical", cpu.logical},          {"cores", cpu.cores},
-                      {"isa", cpu.isa},       {"usable", available_threads()},   {"memory_bytes", cpu.memory_bytes}};
+    j["processor"] = {{"model", cpu.model}, {"logical", cpu.logical},        {"cores", cpu.cores},
+                      {"isa", cpu.isa},     {"usable", available_threads()}, {"memory_bytes", cpu.memory_bytes}};
     j["devices"] = nlohmann::ordered_json::array();
     for (const auto& d : devices)
       j["devices"].push_back({{"backend", d.backend},

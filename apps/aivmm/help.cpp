@@ -19,12 +19,13 @@ int run_help(const Arguments& arguments) {
       return kSuccess;
     }
   }
-  return complain(Status(Code::invalid_argument, "There is no command \"" + arguments.operands[0] + "\". Known are: " +
-                                                     join(known, ", ") + "."),
+  return complain(Status(Code::invalid_argument, "There is no command \"" + arguments.operands[0] +
+                                                     "\". Known are: " + join(known, ", ") + "."),
                   kUsage);
 }
 }  // namespace
 
-const Command kHelp = {"help", "[COMMAND]", 0, 1, "Explain a command", "Without COMMAND all are listed.\n", {}, run_help};
+const Command kHelp = {"help", "[COMMAND]", 0, 1, "Explain a command", "Without COMMAND all are listed.\n",
+                       {},     run_help};
 
 }  // namespace ai_vmm::cli

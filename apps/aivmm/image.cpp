@@ -23,7 +23,8 @@ constexpr Option kImageOptions[] = {
     {"--image-scale", "S[,S,S]", "Multiplied after that; fractions may be written: 1/127.5, the default for floats."},
     {"--image-channels", "ORDER", "Order of channels; default rgb, or gray for a model that wants one channel.", false,
      "rgb|bgr|gray"},
-    {"--image-layout", "LAYOUT", "Order of dimensions; default as the model's shape shows, else nchw.", false, "nchw|nhwc"},
+    {"--image-layout", "LAYOUT", "Order of dimensions; default as the model's shape shows, else nchw.", false,
+     "nchw|nhwc"},
 };
 
 constexpr int64_t kMostSide = 1 << 16;
@@ -97,15 +98,18 @@ std::vector<float> resize(const Image& image, int64_t height, int64_t width) {
     return float(image.rgb[static_cast<size_t>((y * image.width + x) * 3 + c)]);
   };
   for (int64_t y = 0; y < height; ++y) {
-    double sy = std::clamp((double(y) + 0.5) * double(image.height) / double(height) - 0.5, 0.0, double(image.height - 1));
+    double sy =
+        std::clamp((double(y) + 0.5) * double(image.height) / double(height) - 0.5, 0.0, double(image.height - 1));
     auto y0 = int64_t(sy), y1 = std::min(y0 + 1, image.height - 1);
     auto fy = float(sy - double(y0));
     for (int64_t x = 0; x < width; ++x) {
-      double sx = std::clamp((double(x) + 0.5) * double(image.width) / double(width) - 0.5, 0.0, double(image.width - 1));
+      double sx =
+          std::clamp((double(x) + 0.5) * double(image.width) / double(width) - 0.5, 0.0, double(image.width - 1));
       auto x0 = int64_t(sx), x1 = std::min(x0 + 1, image.width - 1);
       auto fx = float(sx - double(x0));
       for (int c = 0; c < 3; ++c) {
-        float top = at(y0, x0, c) * (1 - fx) + at(y0, x1, c) * fx, bottom = at(y1, x0, c) * (1 - fx) + at(y1, x1, c) * fx;
+        float top = at(y0, x0, c) * (1 - fx) + at(y0, x1, c) * fx,
+              bottom = at(y1, x0, c) * (1 - fx) + at(y1, x1, c) * fx;
         out[static_cast<size_t>((y * width + x) * 3 + c)] = top * (1 - fy) + bottom * fy;
       }
     }
@@ -126,12 +130,15 @@ Result<std::vector<double>> numbers(const Arguments& arguments, const char* opti
   for (std::string_view part : split(text, ',')) {
     auto fraction = split(part, '/');
     auto above = number(fraction[0]), below = fraction.size() == 2 ? number(fraction[1]) : std::optional(1.0);
-    if (fraction.size() > 2 || !above || !below || *below == 0) values.clear();
-    else values.push_back(*above / *below);
+    if (fraction.size() > 2 || !above || !below || *below == 0)
+      values.clear();
+    else
+      values.push_back(*above / *below);
     if (values.empty()) break;
   }
   if (values.size() != 1 && values.size() != 3)
-    return Status(Code::invalid_argument, std::string(option) + " is \"" + text + "\", but must be one or three numbers, such as 0.5 or 1/127.5.");
+    return Status(Code::invalid_argument, std::string(option) + " is \"" + text +
+                                              "\", but must be one or three numbers, such as 0.5 or 1/127.5.");
   return values;
 }
 }  // namespace
@@ -140,9 +147,9 @@ std::span<const Option> image_options() { return kImageOptions; }
 
 Result<Image> read_image(const std::string& path) {
   std::string bytes = AI_VMM_TAKE(read_file(path));
-  auto image = bytes.substr(0, 4) == "\x89PNG"          ? read_png(bytes)
+  auto image = bytes.substr(0, 4) == "\x89PNG"        ? read_png(bytes)
                : bytes.substr(0, 3) == "\xff\xd8\xff" ? read_jpeg(bytes)
-                                                       : Result<Image>(damaged("it is neither PNG nor JPEG"));
+                                                      : Result<Image>(damaged("it is neither PNG nor JPEG"));
   if (!image.ok()) return std::move(image).status().during("reading " + path);
   return image;
 }
@@ -157,11 +164,13 @@ Result<Preprocess> preprocess_options(const Arguments& arguments) {
       int64_t& side = i ? p.width : p.height;
       auto [end, error] = std::from_chars(sides[i].data(), sides[i].data() + sides[i].size(), side);
       bool letter = sides[i] == (i ? "W" : "H");
-      good = letter || (error == std::errc() && end == sides[i].data() + sides[i].size() && side > 0 && side <= kMostSide);
+      good =
+          letter || (error == std::errc() && end == sides[i].data() + sides[i].size() && side > 0 && side <= kMostSide);
       if (letter) side = 0;
     }
     if (!good || (!p.height && !p.width))
-      return Status(Code::invalid_argument, "--image-size is \"" + text + "\", but must be of the form 224x224, 48xW or Hx320.");
+      return Status(Code::invalid_argument,
+                    "--image-size is \"" + text + "\", but must be of the form 224x224, 48xW or Hx320.");
   }
   p.mean = AI_VMM_TAKE(numbers(arguments, "--image-mean"));
   p.scale = AI_VMM_TAKE(numbers(arguments, "--image-scale"));
@@ -177,21 +186,29 @@ Result<Tensor> to_tensor(const Image& image, const Preprocess& how, DType dtype,
     return Status(Code::invalid_argument, std::string("A picture cannot become elements of type ") + name(dtype) + ".");
   size_t rank = shape.empty() ? 4 : shape.size();
   if (rank != 3 && rank != 4)
-    return Status(Code::invalid_argument, "A picture fits an input of 3 or 4 dimensions, but this one has " + std::to_string(rank) + ".");
+    return Status(Code::invalid_argument,
+                  "A picture fits an input of 3 or 4 dimensions, but this one has " + std::to_string(rank) + ".");
   auto wanted = [&](size_t from_end) { return shape.empty() ? -1 : shape[rank - from_end]; };
   bool last_is_channels = (wanted(1) == 1 || wanted(1) == 3) && wanted(3) != 1 && wanted(3) != 3;
-  bool nhwc = how.layout == Preprocess::Layout::nhwc || (how.layout == Preprocess::Layout::automatic && last_is_channels);
+  bool nhwc =
+      how.layout == Preprocess::Layout::nhwc || (how.layout == Preprocess::Layout::automatic && last_is_channels);
   int64_t fixed_channels = wanted(nhwc ? 1 : 3), fixed_h = wanted(nhwc ? 3 : 2), fixed_w = wanted(nhwc ? 2 : 1);
 
   std::string order = !how.channels.empty() ? how.channels : fixed_channels == 1 ? "gray" : "rgb";
   int64_t channels = order == "gray" ? 1 : 3;
   if (fixed_channels > 0 && fixed_channels != channels)
-    return Status(Code::invalid_argument, "The input wants " + std::to_string(fixed_channels) + " channels, but " + order + " has " +
-                                              std::to_string(channels) + "; see --image-channels.");
+    return Status(Code::invalid_argument, "The input wants " + std::to_string(fixed_channels) + " channels, but " +
+                                              order + " has " + std::to_string(channels) + "; see --image-channels.");
 
   // A side is: asked for, fixed by the model, from the other side by proportion, the picture's own.
-  int64_t h = how.height ? how.height : fixed_h > 0 ? fixed_h : 0, w = how.width ? how.width : fixed_w > 0 ? fixed_w : 0;
-  if (!h) h = w ? std::max<int64_t>(1, std::llround(double(image.height) * double(w) / double(image.width))) : image.height;
+  int64_t h = how.height    ? how.height
+              : fixed_h > 0 ? fixed_h
+                            : 0,
+          w = how.width     ? how.width
+              : fixed_w > 0 ? fixed_w
+                            : 0;
+  if (!h)
+    h = w ? std::max<int64_t>(1, std::llround(double(image.height) * double(w) / double(image.width))) : image.height;
   if (!w) w = std::max<int64_t>(1, std::llround(double(image.width) * double(h) / double(image.height)));
 
   bool floats = is_float(dtype);
@@ -222,7 +239,9 @@ Result<Tensor> to_tensor(const Image& image, const Preprocess& how, DType dtype,
     return text;
   };
   said = std::to_string(image.height) + "x" + std::to_string(image.width) +
-         (h == image.height && w == image.width ? "" : " resized to " + std::to_string(h) + "x" + std::to_string(w) + " (bilinear)") +
+         (h == image.height && w == image.width
+              ? ""
+              : " resized to " + std::to_string(h) + "x" + std::to_string(w) + " (bilinear)") +
          ", " + order + ", " + (nhwc ? "nhwc" : "nchw") + ", (pixel - " + list(mean) + ") * " + list(scale);
   return t;
 }

@@ -28,11 +28,13 @@ Result<const Port*> find(const std::vector<Port>& ports, const std::string& name
 
 // The shape, if it does not fit what the model says of the input.
 Status check_shape(const Port& port, const Shape& shape) {
-  if (!port.is_tensor || (port.shape.empty() && port.dims.empty() && port.type.find("...") != std::string::npos)) return {};
+  if (!port.is_tensor || (port.shape.empty() && port.dims.empty() && port.type.find("...") != std::string::npos))
+    return {};
   bool fits = shape.size() == port.shape.size();
   for (size_t i = 0; fits && i < shape.size(); ++i) fits = port.shape[i] < 0 || port.shape[i] == shape[i];
   if (fits) return {};
-  return wrong("Input \"" + port.name + "\" is " + port.type + " in the model, but the shape given is " + to_string(shape) + ".");
+  return wrong("Input \"" + port.name + "\" is " + port.type + " in the model, but the shape given is " +
+               to_string(shape) + ".");
 }
 
 // The type that a Port's text states: "seq(f32[...])", "optional(…)"; element types only.
@@ -43,9 +45,11 @@ Type parse_type(std::string_view text) {
   return Type::tensor(dtype_from_name(text.substr(0, text.find('['))).value_or(DType::undefined));
 }
 
-// Little-endian bytes without a header: the shape is --shape, or the model's with at most one size taken from the length.
+// Little-endian bytes without a header: the shape is --shape, or the model's with at most one size taken from the
+// length.
 Result<Tensor> parse_raw(const Port& port, const std::optional<Shape>& asked, std::string bytes) {
-  if (bits(port.dtype) == 0) return wrong("Raw bytes cannot fill input \"" + port.name + "\" of type " + port.type + ".");
+  if (bits(port.dtype) == 0)
+    return wrong("Raw bytes cannot fill input \"" + port.name + "\" of type " + port.type + ".");
   Shape shape = asked.value_or(port.shape);
   auto elements = static_cast<int64_t>(bytes.size()) * 8 / bits(port.dtype);
   auto free_side = std::find(shape.begin(), shape.end(), -1);
@@ -56,8 +60,8 @@ Result<Tensor> parse_raw(const Port& port, const std::optional<Shape>& asked, st
   }
   auto count = element_count(shape);
   if (!count || bytes_for(port.dtype, *count) != static_cast<int64_t>(bytes.size()))
-    return wrong("The raw file for input \"" + port.name + "\" has " + std::to_string(bytes.size()) + " bytes, which is not " +
-                 port.type + "; give its sizes with --shape " + port.name + "=….");
+    return wrong("The raw file for input \"" + port.name + "\" has " + std::to_string(bytes.size()) +
+                 " bytes, which is not " + port.type + "; give its sizes with --shape " + port.name + "=….");
   Tensor t = AI_VMM_TAKE(Tensor::make(port.dtype, shape));
   if (!bytes.empty()) std::memcpy(t.mutable_data(), bytes.data(), bytes.size());
   return t;
@@ -66,20 +70,25 @@ Result<Tensor> parse_raw(const Port& port, const std::optional<Shape>& asked, st
 Status add(Feed& feed, const Port& port, Data data, const std::string& said) {
   if (data.is_tensor()) {
     if (!port.is_tensor) {
-      if (!port.type.starts_with("optional(")) return wrong("Input \"" + port.name + "\" is " + port.type + ", not a tensor; give it as a .pb file.");
+      if (!port.type.starts_with("optional("))
+        return wrong("Input \"" + port.name + "\" is " + port.type + ", not a tensor; give it as a .pb file.");
     } else {
       auto fitted = fit_dtype(data.tensor(), port.dtype);
-      if (!fitted.ok()) return std::move(fitted).status().during("reading input \"" + port.name + "\" (" + port.type + " in the model) from " + said);
+      if (!fitted.ok())
+        return std::move(fitted).status().during("reading input \"" + port.name + "\" (" + port.type +
+                                                 " in the model) from " + said);
       data = *std::move(fitted);
       AI_VMM_TRY(check_shape(port, data.tensor().shape()));
     }
   }
-  if (!feed.inputs.emplace(port.name, std::move(data)).second) return wrong("Input \"" + port.name + "\" is given twice.");
+  if (!feed.inputs.emplace(port.name, std::move(data)).second)
+    return wrong("Input \"" + port.name + "\" is given twice.");
   feed.said[port.name] = said;
   return {};
 }
 
-Result<Data> load(const Port& port, const std::string& path, const std::optional<Shape>& asked, const Preprocess& how, std::string& said) {
+Result<Data> load(const Port& port, const std::string& path, const std::optional<Shape>& asked, const Preprocess& how,
+                  std::string& said) {
   auto ends = [&](std::string_view ending) { return path.size() > ending.size() && path.ends_with(ending); };
   if (ends(".npy")) return Data(AI_VMM_TAKE(read_npy(path)));
   if (ends(".npz")) {
@@ -116,9 +125,12 @@ Result<Tensor> random_tensor(DType dtype, const Shape& shape, Random& random) {
     return t;
   }
   for (int64_t i = 0; i < t.count(); ++i)
-    if (dtype == DType::boolean) write_int64(dtype, t.mutable_data(), i, 1);
-    else if (is_float(dtype)) write_double(dtype, t.mutable_data(), i, random.normal());
-    else write_int64(dtype, t.mutable_data(), i, static_cast<int64_t>(random.next() >> 63));
+    if (dtype == DType::boolean)
+      write_int64(dtype, t.mutable_data(), i, 1);
+    else if (is_float(dtype))
+      write_double(dtype, t.mutable_data(), i, random.normal());
+    else
+      write_int64(dtype, t.mutable_data(), i, static_cast<int64_t>(random.next() >> 63));
   return t;
 }
 }  // namespace
@@ -127,7 +139,9 @@ Result<std::map<std::string, Shape>> parse_shapes(const Arguments& arguments) {
   std::map<std::string, Shape> shapes;
   for (const std::string& word : arguments.all("--shape")) {
     size_t equals = word.rfind('=');
-    auto bad = [&] { return wrong("--shape is \"" + word + "\", but must be of the form NAME=1x3x224x224 (NAME= for a scalar)."); };
+    auto bad = [&] {
+      return wrong("--shape is \"" + word + "\", but must be of the form NAME=1x3x224x224 (NAME= for a scalar).");
+    };
     if (equals == word.npos || equals == 0) return bad();
     Shape shape;
     std::string_view sizes = std::string_view(word).substr(equals + 1);
@@ -139,7 +153,8 @@ Result<std::map<std::string, Shape>> parse_shapes(const Arguments& arguments) {
         shape.push_back(n);
       }
     if (!element_count(shape)) return wrong("--shape " + word + " has more elements than any memory.");
-    if (!shapes.emplace(word.substr(0, equals), shape).second) return wrong("--shape gives \"" + word.substr(0, equals) + "\" twice.");
+    if (!shapes.emplace(word.substr(0, equals), shape).second)
+      return wrong("--shape gives \"" + word.substr(0, equals) + "\" twice.");
   }
   return shapes;
 }
@@ -161,7 +176,8 @@ Result<Feed> make_feed(const std::vector<Port>& ports, const Arguments& argument
     }
     if (equals == word.npos) {
       if (!word.ends_with(".npz"))
-        return wrong("--input \"" + word + "\" names no input: write NAME=" + word + ", where NAME is one of " + join(names(ports), ", ") + ".");
+        return wrong("--input \"" + word + "\" names no input: write NAME=" + word + ", where NAME is one of " +
+                     join(names(ports), ", ") + ".");
       NamedTensors arrays = AI_VMM_TAKE(read_npz(word));
       for (auto& [key, tensor] : arrays) {
         const Port* port = AI_VMM_TAKE(find(ports, key));
@@ -172,7 +188,8 @@ Result<Feed> make_feed(const std::vector<Port>& ports, const Arguments& argument
     const Port* port = AI_VMM_TAKE(find(ports, word.substr(0, equals)));
     std::string path = word.substr(equals + 1), said = path;
     auto asked = shapes.find(port->name);
-    Data data = AI_VMM_TAKE(load(*port, path, asked == shapes.end() ? std::nullopt : std::optional(asked->second), how, said));
+    Data data =
+        AI_VMM_TAKE(load(*port, path, asked == shapes.end() ? std::nullopt : std::optional(asked->second), how, said));
     AI_VMM_TRY(add(feed, *port, std::move(data), said));
   }
 
@@ -197,15 +214,19 @@ Result<Feed> make_feed(const std::vector<Port>& ports, const Arguments& argument
   };
   for (const Port& p : ports) {
     auto given = feed.inputs.find(p.name);
-    if (given != feed.inputs.end() && given->second.is_tensor()) learn(p, given->second.tensor().shape());
-    else if (auto asked = shapes.find(p.name); asked != shapes.end()) learn(p, asked->second);
+    if (given != feed.inputs.end() && given->second.is_tensor())
+      learn(p, given->second.tensor().shape());
+    else if (auto asked = shapes.find(p.name); asked != shapes.end())
+      learn(p, asked->second);
   }
   for (const Port* p : missing) {
     if (!p->is_tensor || p->dtype == DType::undefined)
-      return wrong("Input \"" + p->name + "\" is " + p->type + ", for which nothing is drawn at random; give it as a .pb file.");
+      return wrong("Input \"" + p->name + "\" is " + p->type +
+                   ", for which nothing is drawn at random; give it as a .pb file.");
     auto asked = shapes.find(p->name);
     if (asked == shapes.end() && p->shape.empty() && p->type.find("...") != std::string::npos)
-      return wrong("The model does not say how many dimensions input \"" + p->name + "\" has; give --shape " + p->name + "=….");
+      return wrong("The model does not say how many dimensions input \"" + p->name + "\" has; give --shape " + p->name +
+                   "=….");
     Shape shape = asked != shapes.end() ? asked->second : p->shape;
     std::string free;
     for (size_t i = 0; i < shape.size(); ++i) {
@@ -214,7 +235,8 @@ Result<Feed> make_feed(const std::vector<Port>& ports, const Arguments& argument
       shape[i] = known == sizes.end() ? 1 : known->second;
       if (known == sizes.end()) free += (free.empty() ? "" : ", ") + p->dims[i] + " = 1";
     }
-    if (!free.empty()) feed.notes.push_back("Input \"" + p->name + "\" " + p->type + ": not given, so " + free + "; see --shape.");
+    if (!free.empty())
+      feed.notes.push_back("Input \"" + p->name + "\" " + p->type + ": not given, so " + free + "; see --shape.");
     Tensor t = AI_VMM_TAKE(random_tensor(p->dtype, shape, random));
     AI_VMM_TRY(add(feed, *p, Data(std::move(t)), "random, seed " + std::to_string(seed)));
   }

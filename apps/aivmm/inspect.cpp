@@ -17,7 +17,8 @@ namespace ai_vmm::cli {
 namespace {
 constexpr Option kOptions[] = {
     {"--text", nullptr, "Print the whole graph, one node a line."},
-    {"--shape", "NAME=1x3x224x224", "Sizes of an input, for operations and memory; symbolic ones that are not given count as 1.", true},
+    {"--shape", "NAME=1x3x224x224",
+     "Sizes of an input, for operations and memory; symbolic ones that are not given count as 1.", true},
     {"--json", nullptr, "Print one JSON object."},
     {"--copy-weights", nullptr, "Read weights into memory instead of mapping the file."},
     {"--allow-links", nullptr, "Follow external data through links that leave the model's folder."},
@@ -40,7 +41,8 @@ int run_inspect(const Arguments& arguments) {
   struct stat is {};
   if (stat(path.c_str(), &is) != 0 || S_ISDIR(is.st_mode))
     return complain(Status(Code::not_found, "\"" + path + "\" is no model file."), kUsage);
-  auto graph = import_onnx(path, {.copy_weights = config->boolean("copy_weights"), .allow_links = config->boolean("allow_links")});
+  auto graph = import_onnx(
+      path, {.copy_weights = config->boolean("copy_weights"), .allow_links = config->boolean("allow_links")});
   if (!graph.ok()) return complain(graph.status(), kModel);
 
   // Symbols of the inputs: from --shape, else 1.
@@ -59,7 +61,8 @@ int run_inspect(const Arguments& arguments) {
     }
   }
   if (!shapes->empty())
-    return complain(Status(Code::invalid_argument, "The model has no input \"" + shapes->begin()->first + "\"."), kUsage);
+    return complain(Status(Code::invalid_argument, "The model has no input \"" + shapes->begin()->first + "\"."),
+                    kUsage);
   std::string assumed;
   for (ValueId v : graph->inputs) {
     std::vector<std::string> symbols;
@@ -74,7 +77,8 @@ int run_inspect(const Arguments& arguments) {
 
   auto ports = [&](const std::vector<ValueId>& values) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (ValueId v : values) list.push_back({{"name", graph->value(v).name}, {"type", graph->value(v).type.to_string()}});
+    for (ValueId v : values)
+      list.push_back({{"name", graph->value(v).name}, {"type", graph->value(v).type.to_string()}});
     return list;
   };
   if (arguments.has("--json")) {
@@ -93,7 +97,8 @@ int run_inspect(const Arguments& arguments) {
     j["peak_intermediate_bytes"] = facts.peak_bytes;
     j["sizes"] = sizes;
     j["operators"] = nlohmann::ordered_json::object();
-    for (const auto& [op_name, op] : facts.operators) j["operators"][op_name] = {{"count", op.count}, {"flops", op.flops}, {"bytes", op.bytes}};
+    for (const auto& [op_name, op] : facts.operators)
+      j["operators"][op_name] = {{"count", op.count}, {"flops", op.flops}, {"bytes", op.bytes}};
     j["metadata"] = graph->metadata;
     if (arguments.has("--text")) j["graph"] = graph->to_text();
     std::puts(j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
@@ -109,18 +114,27 @@ int run_inspect(const Arguments& arguments) {
   row("Model", path + (graph->name.empty() ? "" : " (" + graph->name + ")"));
   for (const auto& [key, text] : graph->metadata) {
     std::string line(split(text, '\n')[0]);
-    row("", key + ": " + (line.size() > 60 || line.size() < text.size() ? line.substr(0, 60) + " … (" + std::to_string(text.size()) + " bytes)" : line));
+    row("", key + ": " +
+                (line.size() > 60 || line.size() < text.size()
+                     ? line.substr(0, 60) + " … (" + std::to_string(text.size()) + " bytes)"
+                     : line));
   }
-  for (const auto& p : ports(graph->inputs)) row("Input", p["name"].get<std::string>() + " " + p["type"].get<std::string>());
-  for (const auto& p : ports(graph->outputs)) row("Output", p["name"].get<std::string>() + " " + p["type"].get<std::string>());
+  for (const auto& p : ports(graph->inputs))
+    row("Input", p["name"].get<std::string>() + " " + p["type"].get<std::string>());
+  for (const auto& p : ports(graph->outputs))
+    row("Output", p["name"].get<std::string>() + " " + p["type"].get<std::string>());
   row("Kind", std::string(name(facts.kind)) + ": " + facts.why);
   row("Parameters", count_text(double(facts.parameters)) + " in " + size(double(facts.weight_bytes)));
-  row("Operations", count_text(facts.flops) + (facts.unsized ? ", without " + std::to_string(facts.unsized) + " nodes whose sizes are known only at run time" : "") +
+  row("Operations", count_text(facts.flops) +
+                        (facts.unsized ? ", without " + std::to_string(facts.unsized) +
+                                             " nodes whose sizes are known only at run time"
+                                       : "") +
                         (assumed.empty() ? "" : "; with " + assumed));
   row("Memory", size(double(facts.peak_bytes)) + " of intermediate values at once, before any plan");
   row("Nodes", std::to_string(facts.nodes));
   std::vector<std::pair<std::string, OpStatistics>> order(facts.operators.begin(), facts.operators.end());
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second.count > b.second.count; });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.second.count > b.second.count; });
   for (const auto& [op_name, op] : order)
     std::printf("  %6lld × %-28s %s\n", static_cast<long long>(op.count), op_name.c_str(),
                 op.flops > 0 ? (count_text(op.flops) + " operations").c_str() : "");

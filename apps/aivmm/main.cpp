@@ -33,9 +33,10 @@ int dispatch(const std::vector<std::string>& words) {
     return c->run(*arguments);
   }
   std::string near = nearest(words[0], known);
-  return complain(Status(Code::invalid_argument, "There is no command \"" + words[0] + "\"" +
-                                                     (near.empty() ? "; see `aivmm --help`." : "; did you mean " + near + "?")),
-                  kUsage);
+  return complain(
+      Status(Code::invalid_argument, "There is no command \"" + words[0] + "\"" +
+                                         (near.empty() ? "; see `aivmm --help`." : "; did you mean " + near + "?")),
+      kUsage);
 }
 }  // namespace
 
@@ -43,7 +44,8 @@ int main(int argc, char** argv) {
   try {
     int status = dispatch({argv + 1, argv + argc});
     if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-      complain(Status(Code::unavailable, "The output cannot be written: the other end is closed or the disk is full."), kFailed);
+      complain(Status(Code::unavailable, "The output cannot be written: the other end is closed or the disk is full."),
+               kFailed);
       if (status == kSuccess) status = kFailed;
     }
     return status;

@@ -54,9 +54,12 @@ int run_ops(const Arguments& arguments) {
   }
   if (!shown) {
     std::string near = nearest(only, known);
-    std::string what = only.empty() ? "No operator is of domain \"" + in_domain + "\""
-                                    : "There is no operator \"" + only + "\"" + (in_domain.empty() ? "" : " in domain " + in_domain);
-    return complain(Status(Code::not_found, what + (near.empty() ? "; `aivmm ops` lists all." : "; did you mean " + near + "?")), kUsage);
+    std::string what =
+        only.empty() ? "No operator is of domain \"" + in_domain + "\""
+                     : "There is no operator \"" + only + "\"" + (in_domain.empty() ? "" : " in domain " + in_domain);
+    return complain(
+        Status(Code::not_found, what + (near.empty() ? "; `aivmm ops` lists all." : "; did you mean " + near + "?")),
+        kUsage);
   }
   if (arguments.has("--json"))
     std::puts(rows.dump(2).c_str());
@@ -66,16 +69,17 @@ int run_ops(const Arguments& arguments) {
 }
 }  // namespace
 
-const Command kOps = {"ops",
-                      "[NAME]",
-                      0,
-                      1,
-                      "List the operators, or explain one",
-                      "Operators are those of ONNX at their newest version; older models are converted when they are loaded.\n\n"
-                      "Examples:\n"
-                      "  aivmm ops Conv\n"
-                      "  aivmm ops --domain com.microsoft\n",
-                      kOptions,
-                      run_ops};
+const Command kOps = {
+    "ops",
+    "[NAME]",
+    0,
+    1,
+    "List the operators, or explain one",
+    "Operators are those of ONNX at their newest version; older models are converted when they are loaded.\n\n"
+    "Examples:\n"
+    "  aivmm ops Conv\n"
+    "  aivmm ops --domain com.microsoft\n",
+    kOptions,
+    run_ops};
 
 }  // namespace ai_vmm::cli

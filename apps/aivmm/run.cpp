@@ -101,14 +101,16 @@ Status check_output_words(const Arguments& arguments, const std::vector<Port>& p
   for (const std::string& word : arguments.all("--output")) {
     size_t equals = word.rfind('=');
     if (equals == word.npos) {
-      if (!word.ends_with(".npz")) return Status(Code::invalid_argument, "--output \"" + word + "\" is neither FILE.npz nor NAME=FILE.");
+      if (!word.ends_with(".npz"))
+        return Status(Code::invalid_argument, "--output \"" + word + "\" is neither FILE.npz nor NAME=FILE.");
       continue;
     }
     std::string name = word.substr(0, equals), path = word.substr(equals + 1);
     std::vector<std::string> names;
     for (const Port& p : ports) names.push_back(p.name);
     if (std::find(names.begin(), names.end(), name) == names.end())
-      return Status(Code::invalid_argument, "The model has no output \"" + name + "\"; its outputs are " + join(names, ", ") + ".");
+      return Status(Code::invalid_argument,
+                    "The model has no output \"" + name + "\"; its outputs are " + join(names, ", ") + ".");
     if (!path.ends_with(".npy") && !path.ends_with(".pb"))
       return Status(Code::invalid_argument, "--output \"" + word + "\": the file must end in .npy or .pb.");
   }
@@ -118,7 +120,8 @@ Status check_output_words(const Arguments& arguments, const std::vector<Port>& p
 Status write_outputs(const Arguments& arguments, const Outputs& outputs) {
   auto tensor = [](const std::string& name, const Data& data) -> Result<Tensor> {
     if (data.is_tensor()) return data.tensor();
-    return Status(Code::unimplemented, "Output \"" + name + "\" is a " + type_text(data) + "; only tensors can be written to files.");
+    return Status(Code::unimplemented,
+                  "Output \"" + name + "\" is a " + type_text(data) + "; only tensors can be written to files.");
   };
   for (const std::string& word : arguments.all("--output")) {
     size_t equals = word.rfind('=');
@@ -153,7 +156,8 @@ void print_json(const Report& report, const Timed& timed, int64_t warmup, int64_
   j["peak_rss_bytes"] = peak_rss_bytes();
   j["fallback_nodes"] = report.fallbacks.size();
   j["inputs"] = nlohmann::ordered_json::object();
-  for (const auto& [name, data] : feed.inputs) j["inputs"][name] = {{"type", type_text(data)}, {"from", feed.said.at(name)}};
+  for (const auto& [name, data] : feed.inputs)
+    j["inputs"][name] = {{"type", type_text(data)}, {"from", feed.said.at(name)}};
   j["outputs"] = nlohmann::ordered_json::object();
   for (const auto& [name, data] : timed.outputs) j["outputs"][name] = {{"type", type_text(data)}};
   if (read) {
@@ -173,18 +177,23 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
   if (read) {
     char confidence[32];
     std::snprintf(confidence, sizeof confidence, "%.1f%%", 100 * read->confidence);
-    print_row("Text", std::string(style(stdout, Style::green)) + "\"" + read->text + "\"" + style(stdout, Style::plain) +
-                          "  (mean confidence " + confidence + ")");
+    print_row("Text", std::string(style(stdout, Style::green)) + "\"" + read->text + "\"" +
+                          style(stdout, Style::plain) + "  (mean confidence " + confidence + ")");
   }
-  print_row("Model", r.model + (r.model_kind.empty() ? "" : ", " + r.model_kind) + ", " + std::to_string(r.nodes) + " nodes in " +
-                         std::to_string(r.regions) + " regions");
-  print_row("Device", r.device + ", backend " + r.backend + ", " + std::to_string(r.threads) + (r.threads == 1 ? " thread, " : " threads, ") + r.precision);
+  print_row("Model", r.model + (r.model_kind.empty() ? "" : ", " + r.model_kind) + ", " + std::to_string(r.nodes) +
+                         " nodes in " + std::to_string(r.regions) + " regions");
+  print_row("Device", r.device + ", backend " + r.backend + ", " + std::to_string(r.threads) +
+                          (r.threads == 1 ? " thread, " : " threads, ") + r.precision);
   for (const Candidate& c : r.candidates)
     if (c.chosen) print_row("", "because: " + c.reason);
   bool first = true;
   for (const Candidate& c : r.candidates) {
-    std::string way = c.backend + ", " + (c.threads ? std::to_string(c.threads) + (c.threads == 1 ? " thread, " : " threads, ") : "") + c.precision;
-    std::string measured = c.runs ? "median " + duration(c.median_us) + ", min " + duration(c.min_us) + " of " + std::to_string(c.runs) : "";
+    std::string way = c.backend + ", " +
+                      (c.threads ? std::to_string(c.threads) + (c.threads == 1 ? " thread, " : " threads, ") : "") +
+                      c.precision;
+    std::string measured =
+        c.runs ? "median " + duration(c.median_us) + ", min " + duration(c.min_us) + " of " + std::to_string(c.runs)
+               : "";
     if (!c.chosen || !c.runs) measured += (measured.empty() ? "" : "; ") + c.reason;
     print_row(first ? "Candidates" : "", std::string(c.chosen ? "* " : "  ") + way + ": " + measured);
     first = false;
@@ -200,15 +209,17 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
   }
   const Latency& l = timed.latency;
   if (repeat > 1)
-    print_row("Latency", "median " + duration(l.median) + ", min " + duration(l.least) + ", p90 " + duration(l.p90) + ", p99 " +
-                             duration(l.p99) + " over " + std::to_string(repeat) + " runs; first run " + duration(l.first));
+    print_row("Latency", "median " + duration(l.median) + ", min " + duration(l.least) + ", p90 " + duration(l.p90) +
+                             ", p99 " + duration(l.p99) + " over " + std::to_string(repeat) + " runs; first run " +
+                             duration(l.first));
   else
     print_row("Latency", duration(l.median) + ", one run; --repeat N gives the spread");
   print_row("Loading", duration(double(r.load_us)) + ", compiling and measuring " + duration(double(r.compile_us)));
-  print_row("Memory", "peak " + size(double(peak_rss_bytes())) + " of the process, arena " + size(double(r.arena_bytes)) +
-                          ", packed weights " + size(double(r.weight_bytes)));
+  print_row("Memory", "peak " + size(double(peak_rss_bytes())) + " of the process, arena " +
+                          size(double(r.arena_bytes)) + ", packed weights " + size(double(r.weight_bytes)));
   if (r.fallbacks.empty()) {
-    print_row("Fallbacks", r.backend == "reference" ? "none, but reference is itself the slow oracle" : "none: every node runs on a native kernel");
+    print_row("Fallbacks", r.backend == "reference" ? "none, but reference is itself the slow oracle"
+                                                    : "none: every node runs on a native kernel");
     return;
   }
   // One line for each operator and place, with how often.
@@ -220,7 +231,8 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
   }
   first = true;
   for (const auto& [what, g] : grouped) {
-    print_row(first ? "Fallbacks" : "", std::to_string(g.first) + " × " + what + (g.second.empty() ? "" : ": " + g.second));
+    print_row(first ? "Fallbacks" : "",
+              std::to_string(g.first) + " × " + what + (g.second.empty() ? "" : ": " + g.second));
     first = false;
   }
 }
@@ -252,14 +264,16 @@ int run_run(const Arguments& arguments) {
   std::vector<std::string> backends = backend_names();
   if (!deploy.backend.empty() && std::find(backends.begin(), backends.end(), deploy.backend) == backends.end()) {
     std::string near = nearest(deploy.backend, backends);
-    return complain(Status(Code::not_found, "There is no backend \"" + deploy.backend + "\"; this build has " + join(backends, ", ") + "." +
-                                                (near.empty() ? "" : " Did you mean " + near + "?")),
-                    kUsage);
+    return complain(
+        Status(Code::not_found, "There is no backend \"" + deploy.backend + "\"; this build has " +
+                                    join(backends, ", ") + "." + (near.empty() ? "" : " Did you mean " + near + "?")),
+        kUsage);
   }
   struct stat facts {};
   if (stat(path.c_str(), &facts) != 0 || S_ISDIR(facts.st_mode))
     return complain(Status(Code::not_found, "\"" + path + "\" is no model file: there is " +
-                                                (S_ISDIR(facts.st_mode) ? "a folder" : "nothing that can be read") + " of that name."),
+                                                (S_ISDIR(facts.st_mode) ? "a folder" : "nothing that can be read") +
+                                                " of that name."),
                     kUsage);
 
   // The inputs first: wrong ones fail before anything is compiled, and their sizes are what candidates are timed with.
@@ -290,12 +304,14 @@ int run_run(const Arguments& arguments) {
 
   std::optional<ReadText> read;
   std::string decode = arguments.text("--decode", "auto");
-  if (decode != "none" && !model->outputs().empty()) read = decode_ctc(model->metadata(), timed->outputs.at(model->outputs()[0].name));
+  if (decode != "none" && !model->outputs().empty())
+    read = decode_ctc(model->metadata(), timed->outputs.at(model->outputs()[0].name));
   if (decode == "ctc" && !read)
-    return complain(Status(Code::failed_precondition,
-                           "--decode ctc wants a first output f32[1, steps, classes] and metadata `character` that lists the "
-                           "characters of the classes; this model has no such pair."),
-                    kFailed);
+    return complain(
+        Status(Code::failed_precondition,
+               "--decode ctc wants a first output f32[1, steps, classes] and metadata `character` that lists the "
+               "characters of the classes; this model has no such pair."),
+        kFailed);
   Report report = model->report();
   if (arguments.has("--json"))
     print_json(report, *timed, *warmup, *repeat, *feed, read);

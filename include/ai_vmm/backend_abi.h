@@ -27,8 +27,7 @@ extern "C" {
 
 #define AI_VMM_ABI_MAJOR 1u
 #define AI_VMM_ABI_MINOR 0u
-#define AI_VMM_HAS(object, type, field) \
-  ((object)->head.size >= offsetof(type, field) + sizeof((object)->field))
+#define AI_VMM_HAS(object, type, field) ((object)->head.size >= offsetof(type, field) + sizeof((object)->field))
 
 typedef struct AiVmmHead {
   uint32_t size;    /* bytes of the struct as its writer knows it */
@@ -57,23 +56,23 @@ typedef struct AiVmmStatus {
   int32_t device_state;    /* AiVmmDeviceState */
   uint32_t retry_after_ms; /* 0: no advice */
   uint32_t text_size;
-  char text[1024];         /* a sentence; written by the callee, owned by the caller */
+  char text[1024]; /* a sentence; written by the callee, owned by the caller */
 } AiVmmStatus;
 
 /* ---- graph: flat, read-only, valid during the call unless said otherwise */
 
-/* Element types are the numbers of ONNX TensorProto.DataType. A dimension d >= 0 is a size; d < 0 stands for the integer
- * expression `expressions[-1 - d]` of the graph, over symbols whose values are known when the graph runs. */
+/* Element types are the numbers of ONNX TensorProto.DataType. A dimension d >= 0 is a size; d < 0 stands for the
+ * integer expression `expressions[-1 - d]` of the graph, over symbols whose values are known when the graph runs. */
 typedef struct AiVmmValue {
   AiVmmHead head;
   AiVmmText name;
-  int32_t dtype;        /* 0: not known */
-  int32_t rank;         /* -1: not known */
-  const int64_t* dims;  /* rank of them */
-  const void* data;     /* a constant's elements, dense; valid as long as the executable; NULL: not a constant */
-  uint64_t bytes;       /* of data */
-  const int64_t* ints;  /* elements of a small integer tensor where known before the run, coded as dimensions */
-  int64_t int_count;    /* -1: not known */
+  int32_t dtype;       /* 0: not known */
+  int32_t rank;        /* -1: not known */
+  const int64_t* dims; /* rank of them */
+  const void* data;    /* a constant's elements, dense; valid as long as the executable; NULL: not a constant */
+  uint64_t bytes;      /* of data */
+  const int64_t* ints; /* elements of a small integer tensor where known before the run, coded as dimensions */
+  int64_t int_count;   /* -1: not known */
 } AiVmmValue;
 
 typedef enum AiVmmAttributeKind {
@@ -105,7 +104,7 @@ typedef struct AiVmmNode {
   AiVmmText name, op, domain; /* domain "" is ai.onnx */
   int32_t version;            /* opset of the operator's canonical meaning */
   uint32_t input_count, output_count, attribute_count;
-  const int32_t* inputs;      /* index into values; -1: absent */
+  const int32_t* inputs; /* index into values; -1: absent */
   const int32_t* outputs;
   const AiVmmAttribute* const* attributes;
 } AiVmmNode;
@@ -118,44 +117,44 @@ typedef struct AiVmmGraph {
   const AiVmmNode* const* nodes; /* in topological order */
   const int32_t* inputs;         /* index into values */
   const int32_t* outputs;
-  const AiVmmText* expressions;  /* "2*batch + floor_div(seq, 4)"; grammar in docs/backend-interface.md */
+  const AiVmmText* expressions; /* "2*batch + floor_div(seq, 4)"; grammar in docs/backend-interface.md */
 } AiVmmGraph;
 
 /* ---- verdicts */
 
 typedef enum AiVmmReason {
-  AI_VMM_SUPPORTED = 0,           /* a kernel of the device's own */
-  AI_VMM_SUPPORTED_GENERIC = 1,   /* runs, on a shared slow kernel; reported as generic */
-  AI_VMM_REFUSED_OPERATOR = 2,    /* not implemented */
+  AI_VMM_SUPPORTED = 0,         /* a kernel of the device's own */
+  AI_VMM_SUPPORTED_GENERIC = 1, /* runs, on a shared slow kernel; reported as generic */
+  AI_VMM_REFUSED_OPERATOR = 2,  /* not implemented */
   AI_VMM_REFUSED_DTYPE = 3,
   AI_VMM_REFUSED_RANK = 4,
   AI_VMM_REFUSED_ATTRIBUTE = 5,
-  AI_VMM_REFUSED_DYNAMIC = 6,     /* a size must be known at compile time */
+  AI_VMM_REFUSED_DYNAMIC = 6, /* a size must be known at compile time */
   AI_VMM_REFUSED_MEMORY = 7,
-  AI_VMM_REFUSED_HOST_ONLY = 8    /* strings, sequences, control flow */
+  AI_VMM_REFUSED_HOST_ONLY = 8 /* strings, sequences, control flow */
 } AiVmmReason;
 
 typedef struct AiVmmVerdict {
   AiVmmHead head;
-  int32_t reason;      /* AiVmmReason */
-  const char* detail;  /* literal of the backend, or NULL */
-  double est_ns;       /* 0: not known */
-  double est_bytes;    /* device memory; 0: not known */
+  int32_t reason;     /* AiVmmReason */
+  const char* detail; /* literal of the backend, or NULL */
+  double est_ns;      /* 0: not known */
+  double est_bytes;   /* device memory; 0: not known */
 } AiVmmVerdict;
 
 /* ---- running */
 
 typedef struct AiVmmTensor { /* mirrors DLPack */
   AiVmmHead head;
-  void* data;              /* an output with NULL is allocated through AiVmmRun::allocate */
+  void* data; /* an output with NULL is allocated through AiVmmRun::allocate */
   uint64_t byte_offset;
-  int32_t dtype;           /* sub-byte kinds are packed, first element in the low bits */
+  int32_t dtype; /* sub-byte kinds are packed, first element in the low bits */
   int32_t rank;
   const int64_t* shape;
-  const int64_t* strides;  /* in elements; NULL: dense row-major */
-  int32_t device_type;     /* DLDeviceType; 1: host memory */
+  const int64_t* strides; /* in elements; NULL: dense row-major */
+  int32_t device_type;    /* DLDeviceType; 1: host memory */
   int32_t device_id;
-  uint32_t layout;         /* 0: row-major; else a token that both sides of a region edge accepted at compile */
+  uint32_t layout; /* 0: row-major; else a token that both sides of a region edge accepted at compile */
   uint32_t reserved;
 } AiVmmTensor;
 
@@ -164,33 +163,33 @@ typedef struct AiVmmRun {
   /* Memory for output `index` of the now known shape; NULL when the memory limit forbids it. The host owns it. */
   void* (*allocate)(void* user, uint32_t index, int32_t dtype, int32_t rank, const int64_t* shape);
   void* user;
-  int32_t threads;             /* of the compute pool for this call; 0: all */
+  int32_t threads;                /* of the compute pool for this call; 0: all */
   const volatile int32_t* cancel; /* becomes non-zero when the caller gives up; NULL: never */
-  uint64_t seed;               /* of operators that draw random numbers */
+  uint64_t seed;                  /* of operators that draw random numbers */
 } AiVmmRun;
 
 typedef struct AiVmmCompileOptions {
   AiVmmHead head;
-  int32_t threads;        /* the most that a run will ask for; 0: all */
-  int32_t deterministic;  /* nothing chosen by measurement */
-  int64_t memory_limit;   /* bytes; 0: none */
+  int32_t threads;       /* the most that a run will ask for; 0: all */
+  int32_t deterministic; /* nothing chosen by measurement */
+  int64_t memory_limit;  /* bytes; 0: none */
   /* Output `k` may be written over input `alias[k]` (-1: none); output_count entries, or NULL. */
   const int32_t* alias;
 } AiVmmCompileOptions;
 
 typedef struct AiVmmExecutableInfo {
   AiVmmHead head;
-  int64_t weight_bytes;  /* held by the executable beyond the host's constants */
-  int64_t arena_bytes;   /* of the largest shape class so far, one context */
-  int64_t compilations;  /* kernels or shape classes compiled so far; stands still in a steady state */
+  int64_t weight_bytes; /* held by the executable beyond the host's constants */
+  int64_t arena_bytes;  /* of the largest shape class so far, one context */
+  int64_t compilations; /* kernels or shape classes compiled so far; stands still in a steady state */
 } AiVmmExecutableInfo;
 
 typedef struct AiVmmDeviceInfo {
   AiVmmHead head;
-  char name[128];      /* "AMD EPYC, 2 cores, avx512" */
-  char resource[128];  /* the physical thing: "cpu:0"; devices with equal resource share capacity and fate */
+  char name[128];     /* "AMD EPYC, 2 cores, avx512" */
+  char resource[128]; /* the physical thing: "cpu:0"; devices with equal resource share capacity and fate */
   int64_t memory_bytes;
-  double score;        /* the vendor's own opinion of its speed; a prior, never the choice */
+  double score; /* the vendor's own opinion of its speed; a prior, never the choice */
 } AiVmmDeviceInfo;
 
 /* ---- what the host offers */
@@ -200,9 +199,11 @@ typedef struct AiVmmHost {
   uint32_t abi_major, abi_minor_min, abi_minor_max;
   void* user;
   /* Runs body(arg, begin, end) over [0, count) on the host's compute pool and waits. */
-  void (*parallel_for)(void* user, int64_t count, int64_t grain, void (*body)(void* arg, int64_t begin, int64_t end), void* arg);
+  void (*parallel_for)(void* user, int64_t count, int64_t grain, void (*body)(void* arg, int64_t begin, int64_t end),
+                       void* arg);
   void (*log)(void* user, int32_t level, const char* text, uint64_t size); /* 0 debug, 1 info, 2 warning, 3 error */
-  /* Measured choices kept between processes. get returns the bytes of the value (0: none), at most `capacity` copied. */
+  /* Measured choices kept between processes. get returns the bytes of the value (0: none), at most `capacity` copied.
+   */
   uint64_t (*tuning_get)(void* user, AiVmmText key, char* value, uint64_t capacity);
   void (*tuning_put)(void* user, AiVmmText key, AiVmmText value);
   /* Asks the memory budget of the current run for `bytes`; 0 granted. Give back with a negative number. */
@@ -236,7 +237,8 @@ typedef struct AiVmmBackend {
   /* inputs and outputs are in the order of the compiled graph. Outputs whose tensor has data are written there when the
    * shape fits; all others through run->allocate. */
   int32_t (*execute)(AiVmmContext* context, const AiVmmTensor* const* inputs, uint32_t input_count,
-                     const AiVmmTensor* const* outputs, uint32_t output_count, const AiVmmRun* run, AiVmmStatus* status);
+                     const AiVmmTensor* const* outputs, uint32_t output_count, const AiVmmRun* run,
+                     AiVmmStatus* status);
   const void* (*extension)(void* self, const char* name); /* optional; NULL for an unknown name */
 } AiVmmBackend;
 

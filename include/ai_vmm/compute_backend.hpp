@@ -1,6 +1,6 @@
-// Header-only C++ over backend_abi.h, for plugin authors: derive from ComputeBackend, Device, Executable and Context, and
-// export the table with AI_VMM_EXPORT_BACKEND(MyBackend). Version negotiation, status passing and the containment of
-// exceptions are done here, so an author cannot forget them.
+// Header-only C++ over backend_abi.h, for plugin authors: derive from ComputeBackend, Device, Executable and Context,
+// and export the table with AI_VMM_EXPORT_BACKEND(MyBackend). Version negotiation, status passing and the containment
+// of exceptions are done here, so an author cannot forget them.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,8 @@ T make() {  // a zeroed struct with its size filled in
 class Context {
  public:
   virtual ~Context() = default;
-  virtual Status execute(std::span<const TensorRef> inputs, std::span<const TensorRef> outputs, const AiVmmRun& run) = 0;
+  virtual Status execute(std::span<const TensorRef> inputs, std::span<const TensorRef> outputs,
+                         const AiVmmRun& run) = 0;
 };
 
 class Executable {
@@ -88,7 +89,9 @@ int32_t guarded(AiVmmStatus* out, F&& f) {
 }
 
 template <class Handle, class T>
-T* unwrap(Handle* h) { return reinterpret_cast<T*>(h); }
+T* unwrap(Handle* h) {
+  return reinterpret_cast<T*>(h);
+}
 
 }  // namespace detail
 
@@ -97,9 +100,10 @@ template <class Backend>
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status) {
   using detail::guarded;
   if (!host || host->abi_major != AI_VMM_ABI_MAJOR || host->abi_minor_min > AI_VMM_ABI_MINOR) {
-    detail::report(Status(Code::unimplemented, "The backend speaks version " + std::to_string(AI_VMM_ABI_MAJOR) + "." +
-                                                   std::to_string(AI_VMM_ABI_MINOR) + " of the interface, the host another."),
-                   status);
+    detail::report(
+        Status(Code::unimplemented, "The backend speaks version " + std::to_string(AI_VMM_ABI_MAJOR) + "." +
+                                        std::to_string(AI_VMM_ABI_MINOR) + " of the interface, the host another."),
+        status);
     return nullptr;
   }
   static Backend backend;
@@ -127,7 +131,8 @@ const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status) {
     t.query = [](AiVmmDevice* d, const AiVmmGraph* g, AiVmmVerdict* const* v, AiVmmStatus* s) {
       return guarded(s, [&] { return reinterpret_cast<Device*>(d)->query(*g, {v, g->node_count}); });
     };
-    t.compile = [](AiVmmDevice* d, const AiVmmGraph* g, const AiVmmCompileOptions* o, AiVmmExecutable** out, AiVmmStatus* s) {
+    t.compile = [](AiVmmDevice* d, const AiVmmGraph* g, const AiVmmCompileOptions* o, AiVmmExecutable** out,
+                   AiVmmStatus* s) {
       return guarded(s, [&]() -> Status {
         *out = reinterpret_cast<AiVmmExecutable*>(AI_VMM_TAKE(reinterpret_cast<Device*>(d)->compile(*g, *o)).release());
         return {};
@@ -142,7 +147,8 @@ const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status) {
     };
     t.create_context = [](AiVmmExecutable* e, AiVmmContext** out, AiVmmStatus* s) {
       return guarded(s, [&]() -> Status {
-        *out = reinterpret_cast<AiVmmContext*>(AI_VMM_TAKE(reinterpret_cast<Executable*>(e)->create_context()).release());
+        *out =
+            reinterpret_cast<AiVmmContext*>(AI_VMM_TAKE(reinterpret_cast<Executable*>(e)->create_context()).release());
         return {};
       });
     };
@@ -159,8 +165,8 @@ const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status) {
 
 }  // namespace ai_vmm::backend
 
-#define AI_VMM_EXPORT_BACKEND(Backend)                                                                               \
-  extern "C" __attribute__((visibility("default"))) const AiVmmBackend* ai_vmm_backend_entry(const AiVmmHost* host,  \
-                                                                                             AiVmmStatus* status) {  \
-    return ::ai_vmm::backend::entry<Backend>(host, status);                                                          \
+#define AI_VMM_EXPORT_BACKEND(Backend)                                                                              \
+  extern "C" __attribute__((visibility("default"))) const AiVmmBackend* ai_vmm_backend_entry(const AiVmmHost* host, \
+                                                                                             AiVmmStatus* status) { \
+    return ::ai_vmm::backend::entry<Backend>(host, status);                                                         \
   }

@@ -98,18 +98,17 @@ class [[nodiscard]] Result {
 };
 
 // Return the failure of `expr` to the caller; go on when it succeeded.
-#define AI_VMM_TRY(expr)                                               \
-  do {                                                                 \
-    if (::ai_vmm::Status ai_vmm_s_ = (expr); !ai_vmm_s_.ok())          \
-      return static_cast<::ai_vmm::Status&&>(ai_vmm_s_);               \
+#define AI_VMM_TRY(expr)                                                                                         \
+  do {                                                                                                           \
+    if (::ai_vmm::Status ai_vmm_s_ = (expr); !ai_vmm_s_.ok()) return static_cast<::ai_vmm::Status&&>(ai_vmm_s_); \
   } while (0)
 
 // `auto v = AI_VMM_TAKE(result_expr);` — the value, or return the failure. One per statement, as the whole initialiser.
-#define AI_VMM_TAKE(expr)                                              \
-  __extension__({                                                      \
-    auto ai_vmm_r_ = (expr);                                           \
-    if (!ai_vmm_r_.ok()) return std::move(ai_vmm_r_).status();         \
-    *std::move(ai_vmm_r_);                                             \
+#define AI_VMM_TAKE(expr)                                      \
+  __extension__({                                              \
+    auto ai_vmm_r_ = (expr);                                   \
+    if (!ai_vmm_r_.ok()) return std::move(ai_vmm_r_).status(); \
+    *std::move(ai_vmm_r_);                                     \
   })
 
 // ---------------------------------------------------------------- element types
@@ -146,29 +145,66 @@ enum class DType : uint8_t {
 };
 inline constexpr int kDTypeCount = 27;
 
-const char* name(DType type);                       // "f32"; "undefined" for an unknown number
-std::optional<DType> dtype_from_name(std::string_view name);  // also ONNX's and NumPy's names: "float", "float32", "int64"
-int bits(DType type);                               // bits of one element; 0 for string and undefined
+const char* name(DType type);  // "f32"; "undefined" for an unknown number
+std::optional<DType> dtype_from_name(
+    std::string_view name);  // also ONNX's and NumPy's names: "float", "float32", "int64"
+int bits(DType type);        // bits of one element; 0 for string and undefined
 inline int64_t bytes_for(DType type, int64_t count) { return (count * bits(type) + 7) / 8; }  // packed; strings: 0
-bool is_float(DType type);     // f16, bf16, f32, f64 and the 8- and 4-bit float kinds
-bool is_integer(DType type);   // signed and unsigned, 2 to 64 bits; not boolean
+bool is_float(DType type);    // f16, bf16, f32, f64 and the 8- and 4-bit float kinds
+bool is_integer(DType type);  // signed and unsigned, 2 to 64 bits; not boolean
 bool is_signed_integer(DType type);
 bool is_complex(DType type);
 
 template <class T>
 constexpr DType dtype_of();
-template <> constexpr DType dtype_of<float>() { return DType::f32; }
-template <> constexpr DType dtype_of<double>() { return DType::f64; }
-template <> constexpr DType dtype_of<uint8_t>() { return DType::u8; }
-template <> constexpr DType dtype_of<int8_t>() { return DType::i8; }
-template <> constexpr DType dtype_of<uint16_t>() { return DType::u16; }
-template <> constexpr DType dtype_of<int16_t>() { return DType::i16; }
-template <> constexpr DType dtype_of<uint32_t>() { return DType::u32; }
-template <> constexpr DType dtype_of<int32_t>() { return DType::i32; }
-template <> constexpr DType dtype_of<uint64_t>() { return DType::u64; }
-template <> constexpr DType dtype_of<int64_t>() { return DType::i64; }
-template <> constexpr DType dtype_of<bool>() { return DType::boolean; }
-template <> constexpr DType dtype_of<std::string>() { return DType::string; }
+template <>
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
+template <>
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
+template <>
+constexpr DType dtype_of<uint8_t>() {
+  return DType::u8;
+}
+template <>
+constexpr DType dtype_of<int8_t>() {
+  return DType::i8;
+}
+template <>
+constexpr DType dtype_of<uint16_t>() {
+  return DType::u16;
+}
+template <>
+constexpr DType dtype_of<int16_t>() {
+  return DType::i16;
+}
+template <>
+constexpr DType dtype_of<uint32_t>() {
+  return DType::u32;
+}
+template <>
+constexpr DType dtype_of<int32_t>() {
+  return DType::i32;
+}
+template <>
+constexpr DType dtype_of<uint64_t>() {
+  return DType::u64;
+}
+template <>
+constexpr DType dtype_of<int64_t>() {
+  return DType::i64;
+}
+template <>
+constexpr DType dtype_of<bool>() {
+  return DType::boolean;
+}
+template <>
+constexpr DType dtype_of<std::string>() {
+  return DType::string;
+}
 
 // ---------------------------------------------------------------- Shape
 
@@ -201,9 +237,13 @@ class Tensor {
   template <class T>
   static Tensor of(Shape shape, const std::vector<T>& values);
   template <class T>
-  static Tensor scalar(T value) { return of<T>({}, std::vector<T>{value}); }
+  static Tensor scalar(T value) {
+    return of<T>({}, std::vector<T>{value});
+  }
   template <class T>
-  static Tensor vector(const std::vector<T>& values) { return of<T>({static_cast<int64_t>(values.size())}, values); }
+  static Tensor vector(const std::vector<T>& values) {
+    return of<T>({static_cast<int64_t>(values.size())}, values);
+  }
 
   explicit operator bool() const { return dtype_ != DType::undefined; }
   DType dtype() const { return dtype_; }
@@ -211,11 +251,13 @@ class Tensor {
   int64_t rank() const { return static_cast<int64_t>(shape_.size()); }
   int64_t dim(int64_t axis) const { return shape_[static_cast<size_t>(axis)]; }
   int64_t count() const { return count_; }
-  int64_t bytes() const { return dtype_ == DType::string ? count_ * int64_t(sizeof(std::string)) : bytes_for(dtype_, count_); }
+  int64_t bytes() const {
+    return dtype_ == DType::string ? count_ * int64_t(sizeof(std::string)) : bytes_for(dtype_, count_);
+  }
 
-  // Memory that `make` gave is 64-byte aligned. A view starts where its owner's bytes lie: weights of a mapped model file
-  // may start at any byte, so code that is given constants must load them with instructions that take any address (all
-  // compiled loads do on x86-64 and AArch64; intrinsics: loadu), or copy them first.
+  // Memory that `make` gave is 64-byte aligned. A view starts where its owner's bytes lie: weights of a mapped model
+  // file may start at any byte, so code that is given constants must load them with instructions that take any address
+  // (all compiled loads do on x86-64 and AArch64; intrinsics: loadu), or copy them first.
   const void* data() const { return data_; }
   void* mutable_data() { return const_cast<void*>(data_); }  // the caller must know that the storage may be written
 

@@ -22,29 +22,29 @@ enum class Precision { model, f32, bf16, int8, automatic };  // model: as the mo
 
 // How a model is loaded and placed. Zero, empty and unset mean: the configured value (`aivmm config`).
 struct DeployOptions {
-  std::string backend;             // "cpu", "reference", or "auto": the fastest by measurement
-  int threads = 0;                 // at most; 0 and none configured: the fastest count that affinity and cgroup allow
+  std::string backend;  // "cpu", "reference", or "auto": the fastest by measurement
+  int threads = 0;      // at most; 0 and none configured: the fastest count that affinity and cgroup allow
   Precision precision = Precision::model;
-  int64_t memory_limit = 0;        // bytes of tensors alive at once; 0: MemoryBudget's default share of the machine
+  int64_t memory_limit = 0;          // bytes of tensors alive at once; 0: MemoryBudget's default share of the machine
   std::optional<bool> copy_weights;  // read weights into memory, so that a model file cut short later harms nobody
   std::optional<bool> allow_links;   // external data may be links that leave the model's folder
   std::optional<bool> allow_reference;  // nodes that no device can run fall to the slow reference, and are reported
-  std::optional<bool> deterministic;  // pin kernel choices across loads: nothing is chosen by measurement
-  int tune_budget_ms = 0;          // time for measuring candidates, beyond one run of each
+  std::optional<bool> deterministic;    // pin kernel choices across loads: nothing is chosen by measurement
+  int tune_budget_ms = 0;               // time for measuring candidates, beyond one run of each
   std::map<std::string, Shape> shapes;  // sizes of named inputs with symbolic dimensions, for tuning; optional
   std::vector<std::string> disabled_passes;
-  uint64_t seed = 0;               // of operators that draw random numbers; 0: a new one each run
+  uint64_t seed = 0;  // of operators that draw random numbers; 0: a new one each run
 };
 
 // An input or output of a model.
 struct Port {
   std::string name;
-  std::string type;  // "f32[N,3,224,224]", "seq(i64[...])"
+  std::string type;                // "f32[N,3,224,224]", "seq(i64[...])"
   DType dtype = DType::undefined;  // of a tensor
   std::vector<int64_t> shape;      // of a tensor of known rank; -1 where a size is symbolic
   std::vector<std::string> dims;   // the same with the symbols' expressions
   bool is_tensor = true;
-  bool optional = false;           // input: has a default (initializer) or may be absent
+  bool optional = false;  // input: has a default (initializer) or may be absent
 };
 
 // One way to run the model that was looked at, and what became of it.

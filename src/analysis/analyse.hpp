@@ -26,7 +26,7 @@ struct OpStatistics {
 
 struct Analysis {
   ModelKind kind = ModelKind::unknown;
-  std::string why;  // the structure that decided the kind: "12 attentions over token embeddings"
+  std::string why;         // the structure that decided the kind: "12 attentions over token embeddings"
   int64_t nodes = 0;       // bodies included, as in all that follows
   int64_t parameters = 0;  // elements of constants
   int64_t weight_bytes = 0;

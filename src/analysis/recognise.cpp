@@ -29,17 +29,17 @@ bool is_one_of(std::string_view op, std::initializer_list<std::string_view> ops)
 }
 
 struct Structure {
-  int64_t attentions = 0;      // a Softmax that weighs another computed value by MatMul, or an attention operator
-  int64_t recurrences = 0;     // RNN, GRU, LSTM
-  int64_t signal_convs = 0;    // convolutions over one axis
-  int64_t image_convs = 0;     // over two or three
-  int64_t embeddings = 0;      // Gather of rows of a constant table
-  int64_t scatters = 0;        // sums over computed indices: message passing
-  int64_t spectra = 0;         // Fourier transforms
-  int64_t dense = 0;           // MatMul or Gemm with a constant
-  int64_t smooth = 0;          // Tanh, Sin, Cos, Softplus, Erf: activations with derivatives
+  int64_t attentions = 0;    // a Softmax that weighs another computed value by MatMul, or an attention operator
+  int64_t recurrences = 0;   // RNN, GRU, LSTM
+  int64_t signal_convs = 0;  // convolutions over one axis
+  int64_t image_convs = 0;   // over two or three
+  int64_t embeddings = 0;    // Gather of rows of a constant table
+  int64_t scatters = 0;      // sums over computed indices: message passing
+  int64_t spectra = 0;       // Fourier transforms
+  int64_t dense = 0;         // MatMul or Gemm with a constant
+  int64_t smooth = 0;        // Tanh, Sin, Cos, Softplus, Erf: activations with derivatives
   bool float_inputs_are_plain = true;  // every float input has at most two axes
-  bool tokens = false;         // an input of 32- or 64-bit integers
+  bool tokens = false;                 // an input of 32- or 64-bit integers
 };
 
 // Rows below this are positions and token types rather than a vocabulary or a catalogue.
@@ -52,7 +52,8 @@ bool weighs_values(const Graph& graph, const std::vector<std::vector<int>>& user
     if (is_one_of(node.op, {"MatMul", "FusedMatMul", "Einsum"}))
       return std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId i) { return graph.is_constant(i); });
     bool passes_on = is_one_of(node.op, {"Dropout", "Cast", "Where", "Mul", "Reshape", "Transpose", "Identity"});
-    if (passes_on && depth > 0 && node.has_output(0) && weighs_values(graph, users, node.outputs[0], depth - 1)) return true;
+    if (passes_on && depth > 0 && node.has_output(0) && weighs_values(graph, users, node.outputs[0], depth - 1))
+      return true;
   }
   return false;
 }
@@ -82,7 +83,8 @@ void collect(const Graph& graph, Structure& s) {
       s.scatters += reduction != "none";
     }
     if (is_one_of(op, {"DFT", "STFT", "MelWeightMatrix"})) ++s.spectra;
-    if (is_one_of(op, {"MatMul", "Gemm", "FusedGemm", "FusedMatMul", "MatMulNBits"})) s.dense += constant(0) || constant(1);
+    if (is_one_of(op, {"MatMul", "Gemm", "FusedGemm", "FusedMatMul", "MatMulNBits"}))
+      s.dense += constant(0) || constant(1);
     if (is_one_of(op, {"Tanh", "Sin", "Cos", "Softplus", "Erf", "Mish"})) ++s.smooth;
     for (const Body& b : node.bodies) collect(*b.graph, s);
   }
@@ -112,10 +114,10 @@ Recognised recognise(const Graph& graph) {
     // Convolutional networks with a few attentions at the end stay convolutional.
     if (s.image_convs > 0 && 4 * s.attentions >= s.image_convs)
       return {ModelKind::vision_transformer, attentions + " over image patches"};
-    if (s.image_convs == 0)
-      return {ModelKind::llm_transformer, attentions + " without convolutions"};
+    if (s.image_convs == 0) return {ModelKind::llm_transformer, attentions + " without convolutions"};
   }
-  if (s.image_convs > 0 && !(s.tokens && s.float_inputs_are_plain)) return {ModelKind::vision_cnn, several(s.image_convs, "convolution") + " over images"};
+  if (s.image_convs > 0 && !(s.tokens && s.float_inputs_are_plain))
+    return {ModelKind::vision_cnn, several(s.image_convs, "convolution") + " over images"};
   if (s.embeddings > 0 && s.tokens && s.dense > 0 && s.signal_convs == 0)
     return {ModelKind::recommendation_system,
             several(s.embeddings, "embedding table") + " under " + several(s.dense, "dense layer")};

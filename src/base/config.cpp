@@ -34,9 +34,10 @@ constexpr Setting kSettings[] = {
     {"allow_reference", Kind::boolean, "", "true",
      "Nodes that no device can run fall to the slow reference backend, and are reported; false makes that an error.",
      ""},
-    {"deterministic", Kind::boolean, "", "false",
-     "Pin kernel choices across loads: nothing is chosen by measurement.", ""},
-    {"tune_budget_ms", Kind::integer, "ms", "200", "Time for measuring candidates at load, beyond one run of each.", "", 1},
+    {"deterministic", Kind::boolean, "", "false", "Pin kernel choices across loads: nothing is chosen by measurement.",
+     ""},
+    {"tune_budget_ms", Kind::integer, "ms", "200", "Time for measuring candidates at load, beyond one run of each.", "",
+     1},
     {"cpu_isa", Kind::choice, "", "auto",
      "Instruction set of the cpu backend at most; auto: the best of the machine. Read once a process.",
      "auto|generic|avx2|avx512"},
@@ -70,8 +71,8 @@ std::string hint(std::string_view word, std::span<const std::string> known) {
 // The value in its normal form (bytes as a number, booleans as true or false).
 Result<std::string> normal(const Setting& setting, std::string_view text) {
   auto wrong = [&](const std::string& want) {
-    return Status(Code::invalid_argument,
-                  std::string("Setting ") + setting.name + " is \"" + std::string(text) + "\", but must be " + want + ".");
+    return Status(Code::invalid_argument, std::string("Setting ") + setting.name + " is \"" + std::string(text) +
+                                              "\", but must be " + want + ".");
   };
   switch (setting.kind) {
     case Kind::text: return std::string(text);
@@ -125,7 +126,8 @@ Result<int64_t> parse_bytes(std::string_view text, int64_t whole) {
   } else if (!suffix.empty() && suffix != "B") {
     auto power = std::string_view("kMGT").find(suffix[0] == 'K' ? 'k' : suffix[0]);
     std::string_view rest = suffix.substr(1);
-    if (power == std::string_view::npos || (!rest.empty() && rest != "i" && rest != "iB" && rest != "B")) return wrong();
+    if (power == std::string_view::npos || (!rest.empty() && rest != "i" && rest != "iB" && rest != "B"))
+      return wrong();
     unit = std::pow(rest == "B" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
   }
   if (n * unit >= 0x1p62) return wrong();
@@ -168,7 +170,8 @@ Result<Config> Config::load() {
   std::vector<std::string> variables;
   for (char** entry = environ; entry && *entry; ++entry) {
     std::string_view e = *entry;
-    if (e.substr(0, std::char_traits<char>::length(kPrefix)) == kPrefix) variables.emplace_back(e.substr(0, e.find('=')));
+    if (e.substr(0, std::char_traits<char>::length(kPrefix)) == kPrefix)
+      variables.emplace_back(e.substr(0, e.find('=')));
   }
   return load(
       [](const std::string& name) -> std::optional<std::string> {
@@ -187,7 +190,8 @@ Status Config::read_file(const std::string& path) {
     if (text.empty() || text[0] == '#') continue;
     size_t equals = text.find('=');
     if (equals == text.npos)
-      return Status(Code::invalid_argument, origin + ": \"" + std::string(text) + "\" is not of the form name = value.");
+      return Status(Code::invalid_argument,
+                    origin + ": \"" + std::string(text) + "\" is not of the form name = value.");
     std::string_view value = trim(text.substr(equals + 1));
     if (!value.empty() && (value[0] == '"' || value[0] == '\'')) {
       size_t close = value.find(value[0], 1);

@@ -25,9 +25,9 @@ struct Setting {
   const char* unit;      // "" where there is none
   const char* fallback;  // "" in a table row with a hardware profile: the profile always gives a value
   const char* doc;
-  const char* choices;   // Kind::choice: "a|b|c"
-  int64_t least = 0;     // Kind::integer and bytes
-  int64_t most = 1'000'000'000;  // Kind::integer
+  const char* choices;                 // Kind::choice: "a|b|c"
+  int64_t least = 0;                   // Kind::integer and bytes
+  int64_t most = 1'000'000'000;        // Kind::integer
   std::string (*profile)() = nullptr;  // the value that suits this machine
 };
 

@@ -61,8 +61,13 @@ TEST(Config, UnknownKeysNameTheNearest) {
 }
 
 TEST(Config, ValuesAreChecked) {
-  for (auto [key, value] : {std::pair("AI_VMM_THREADS", "0"), {"AI_VMM_THREADS", "two"}, {"AI_VMM_THREADS", "5000"}, {"AI_VMM_PRECISION", "f3"},
-                            {"AI_VMM_COPY_WEIGHTS", "maybe"}, {"AI_VMM_MEMORY_LIMIT", "-1"}, {"AI_VMM_MEMORY_LIMIT", "0"}})
+  for (auto [key, value] : {std::pair("AI_VMM_THREADS", "0"),
+                            {"AI_VMM_THREADS", "two"},
+                            {"AI_VMM_THREADS", "5000"},
+                            {"AI_VMM_PRECISION", "f3"},
+                            {"AI_VMM_COPY_WEIGHTS", "maybe"},
+                            {"AI_VMM_MEMORY_LIMIT", "-1"},
+                            {"AI_VMM_MEMORY_LIMIT", "0"}})
     EXPECT_EQ(load({{key, value}}).status().code(), Code::invalid_argument) << key << " " << value;
   EXPECT_TRUE(load({{"AI_VMM_COPY_WEIGHTS", "on"}})->boolean("copy_weights"));
   EXPECT_FALSE(load({{"AI_VMM_CONFIG", file("backend = \"cpu\n")}}).ok());
@@ -87,7 +92,8 @@ TEST(ParseBytes, SuffixesAndShares) {
   EXPECT_EQ(*parse_bytes("2 GB", 0), 2'000'000'000);
   EXPECT_EQ(*parse_bytes("1.5k", 0), 1536);
   EXPECT_EQ(*parse_bytes("50%", 1000), 500);
-  for (const char* bad : {"", "x", "12Q", "-1", "1e300", "nan", "5 GiBs"}) EXPECT_FALSE(parse_bytes(bad, 1).ok()) << bad;
+  for (const char* bad : {"", "x", "12Q", "-1", "1e300", "nan", "5 GiBs"})
+    EXPECT_FALSE(parse_bytes(bad, 1).ok()) << bad;
 }
 
 TEST(Processors, AtLeastOne) {

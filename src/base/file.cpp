@@ -47,7 +47,7 @@ Result<std::string> resolve_path(const std::string& path) {
 }
 
 Result<std::shared_ptr<const FileBytes>> FileBytes::open(const std::string& path, bool copy,
-                                                          const std::vector<std::string>& folders) {
+                                                         const std::vector<std::string>& folders) {
   if (path.find('\0') != path.npos) return failed(path.c_str(), ENOENT);
   std::shared_ptr<FileBytes> f(new FileBytes);
   // Without O_NONBLOCK the opening of a pipe would wait for a writer.
@@ -66,8 +66,8 @@ Result<std::shared_ptr<const FileBytes>> FileBytes::open(const std::string& path
     return n > 0 && f->path_.compare(0, start.size(), start) == 0;
   };
   if (!folders.empty() && std::none_of(folders.begin(), folders.end(), holds))
-    return Status(Code::permission_denied, "\"" + path + "\" is a link to \"" + f->path_ + "\", outside the folder \"" + folders[0] +
-                                               "\"; pass --allow-links if that is intended.");
+    return Status(Code::permission_denied, "\"" + path + "\" is a link to \"" + f->path_ + "\", outside the folder \"" +
+                                               folders[0] + "\"; pass --allow-links if that is intended.");
   f->seconds_ = st.st_mtim.tv_sec;
   f->nanoseconds_ = st.st_mtim.tv_nsec;
   auto size = static_cast<size_t>(st.st_size);
@@ -84,7 +84,8 @@ Result<std::shared_ptr<const FileBytes>> FileBytes::open(const std::string& path
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return failed(path, errno);
         if (got == 0)
-          return Status(Code::data_loss, "The file \"" + path + "\" became shorter while it was read; try again when it is complete.");
+          return Status(Code::data_loss,
+                        "The file \"" + path + "\" became shorter while it was read; try again when it is complete.");
         at += size_t(got);
       }
       mprotect(p, size, PROT_READ);

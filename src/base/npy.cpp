@@ -60,8 +60,10 @@ Result<Header> parse_header(std::string_view text) {
   size_t close = descr.find(descr[0], 1);
   if (close > 32) return damaged("no element type in its header");
   h.descr = descr.substr(1, close - 1);
-  if (order.substr(0, 4) == "True") h.fortran = true;
-  else if (order.substr(0, 5) != "False") return damaged("no fortran_order in its header");
+  if (order.substr(0, 4) == "True")
+    h.fortran = true;
+  else if (order.substr(0, 5) != "False")
+    return damaged("no fortran_order in its header");
   size_t end = shape.find(')');
   if (shape.empty() || shape[0] != '(' || end == shape.npos) return damaged("no shape in its header");
   for (std::string_view part : split(shape.substr(1, end - 1), ',')) {
@@ -70,7 +72,8 @@ Result<Header> parse_header(std::string_view text) {
     if (part.back() == 'L') part.remove_suffix(1);  // Python 2
     int64_t d = 0;
     auto [stop, error] = std::from_chars(part.data(), part.data() + part.size(), d);
-    if (error != std::errc() || stop != part.data() + part.size() || d < 0) return damaged("a size in its shape is not a number");
+    if (error != std::errc() || stop != part.data() + part.size() || d < 0)
+      return damaged("a size in its shape is not a number");
     if (h.shape.size() == 64) return damaged("its shape has more than 64 dimensions");
     h.shape.push_back(d);
   }
@@ -97,7 +100,8 @@ Result<Element> parse_descr(const std::string& descr) {
                   "The array file holds Python objects (a pickle), which are not read; save strings as dtype 'U'.");
   int64_t size = 0;
   auto [end, error] = std::from_chars(descr.data() + 2, descr.data() + descr.size(), size);
-  if (error != std::errc() || end != descr.data() + descr.size() || size < 0 || size > (int64_t(1) << 40)) return unknown();
+  if (error != std::errc() || end != descr.data() + descr.size() || size < 0 || size > (int64_t(1) << 40))
+    return unknown();
   e.size = size;
   e.swap = descr[0] == '>' && (size > 1 || kind == 'U');
   struct Row {
@@ -106,10 +110,10 @@ Result<Element> parse_descr(const std::string& descr) {
     DType dtype;
   };
   static constexpr Row kRows[] = {
-      {'f', 2, DType::f16}, {'f', 4, DType::f32}, {'f', 8, DType::f64},     {'i', 1, DType::i8},   {'i', 2, DType::i16},
-      {'i', 4, DType::i32}, {'i', 8, DType::i64}, {'u', 1, DType::u8},      {'u', 2, DType::u16},  {'u', 4, DType::u32},
-      {'u', 8, DType::u64}, {'b', 1, DType::boolean}, {'c', 8, DType::c64}, {'c', 16, DType::c128}, {'V', 2, DType::bf16},
-      {'V', 1, DType::u8},
+      {'f', 2, DType::f16}, {'f', 4, DType::f32},   {'f', 8, DType::f64},  {'i', 1, DType::i8},
+      {'i', 2, DType::i16}, {'i', 4, DType::i32},   {'i', 8, DType::i64},  {'u', 1, DType::u8},
+      {'u', 2, DType::u16}, {'u', 4, DType::u32},   {'u', 8, DType::u64},  {'b', 1, DType::boolean},
+      {'c', 8, DType::c64}, {'c', 16, DType::c128}, {'V', 2, DType::bf16}, {'V', 1, DType::u8},
   };
   if (kind == 'U' || kind == 'S' || kind == 'a') {
     e.text = kind == 'U' ? 'U' : 'S';
@@ -218,7 +222,8 @@ Result<Tensor> parse_npy(std::span<const std::byte> bytes) {
   auto count = element_count(h.shape);
   int64_t need = 0;
   if (!count || __builtin_mul_overflow(*count, e.size, &need) || need > static_cast<int64_t>(body.size()))
-    return damaged("its shape " + to_string(h.shape) + " needs more bytes than the " + std::to_string(body.size()) + " it has");
+    return damaged("its shape " + to_string(h.shape) + " needs more bytes than the " + std::to_string(body.size()) +
+                   " it has");
   Tensor t = AI_VMM_TAKE(Tensor::make(e.dtype, h.shape));
   if (e.dtype == DType::string) {
     auto out = t.as_mutable<std::string>();
@@ -281,7 +286,8 @@ Result<std::string> format_npy(const Tensor& t) {
       size_t width = 1;
       for (const std::string& s : t.as<std::string>()) {
         auto points = decode_utf8(s);
-        if (!points) return Status(Code::invalid_argument, "A string of the array is not UTF-8 and cannot be written to .npy.");
+        if (!points)
+          return Status(Code::invalid_argument, "A string of the array is not UTF-8 and cannot be written to .npy.");
         width = std::max(width, points->size());
         texts.push_back(*std::move(points));
       }
@@ -292,7 +298,8 @@ Result<std::string> format_npy(const Tensor& t) {
       }
       break;
     }
-    case DType::undefined: return Status(Code::invalid_argument, "A tensor without element type cannot be written to .npy.");
+    case DType::undefined:
+      return Status(Code::invalid_argument, "A tensor without element type cannot be written to .npy.");
   }
   std::string header = "{'descr': '" + descr + "', 'fortran_order': False, 'shape': (";
   for (int64_t d : t.shape()) header += std::to_string(d) + ", ";
@@ -304,7 +311,8 @@ Result<std::string> format_npy(const Tensor& t) {
   std::string out("\x93NUMPY\x01\x00", 8);
   append_little(out, static_cast<uint16_t>(header.size()));
   out += header;
-  if (body.empty() && t.bytes() && t.dtype() != DType::string) out.append(static_cast<const char*>(t.data()), static_cast<size_t>(t.bytes()));
+  if (body.empty() && t.bytes() && t.dtype() != DType::string)
+    out.append(static_cast<const char*>(t.data()), static_cast<size_t>(t.bytes()));
   return out + body;
 }
 
@@ -313,7 +321,8 @@ Result<std::string> format_npy(const Tensor& t) {
 namespace {
 // Zip (PKWARE APPNOTE.TXT): local headers with data, then the central directory, then its end record; ZIP64 records
 // where a size or an offset needs more than 32 bits.
-constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
+constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50,
+                   kLocator64 = 0x07064b50;
 constexpr uint32_t k32 = 0xffffffff;
 
 struct Entry {
@@ -325,7 +334,9 @@ struct Entry {
 
 Result<std::vector<Entry>> directory(std::span<const std::byte> zip) {
   constexpr size_t kEndSize = 22;
-  auto bad = [] { return Status(Code::data_loss, "The file is no .npz file, or it is cut short: it has no zip directory."); };
+  auto bad = [] {
+    return Status(Code::data_loss, "The file is no .npz file, or it is cut short: it has no zip directory.");
+  };
   if (zip.size() < kEndSize) return bad();
   size_t end = zip.size() - kEndSize, stop = end > 0xffff ? end - 0xffff : 0;
   while (little<uint32_t>(&zip[end]) != kEnd) {
@@ -346,9 +357,14 @@ Result<std::vector<Entry>> directory(std::span<const std::byte> zip) {
     const std::byte* p = &zip[at];
     uint64_t name = little<uint16_t>(p + 28), extra = little<uint16_t>(p + 30), comment = little<uint16_t>(p + 32);
     if (zip.size() - at < 46 + name + extra + comment) return bad();
-    Entry e{std::string(reinterpret_cast<const char*>(p) + 46, name), little<uint16_t>(p + 10), little<uint32_t>(p + 16),
-            little<uint32_t>(p + 20), little<uint32_t>(p + 24), little<uint32_t>(p + 42)};
-    if (little<uint16_t>(p + 8) & 1) return Status(Code::unimplemented, "Member \"" + e.name + "\" of the .npz file is encrypted.");
+    Entry e{std::string(reinterpret_cast<const char*>(p) + 46, name),
+            little<uint16_t>(p + 10),
+            little<uint32_t>(p + 16),
+            little<uint32_t>(p + 20),
+            little<uint32_t>(p + 24),
+            little<uint32_t>(p + 42)};
+    if (little<uint16_t>(p + 8) & 1)
+      return Status(Code::unimplemented, "Member \"" + e.name + "\" of the .npz file is encrypted.");
     for (uint64_t x = 0; x + 4 <= extra;) {  // fields of 64-bit sizes, in this order, each only where it is needed
       const std::byte* f = p + 46 + name + x;
       uint64_t size = little<uint16_t>(f + 2), used = 0;
@@ -368,7 +384,9 @@ Result<std::vector<Entry>> directory(std::span<const std::byte> zip) {
 }
 
 Result<Tensor> read_member(std::span<const std::byte> zip, const Entry& e) {
-  auto bad = [&](const char* what) { return Status(Code::data_loss, "Member \"" + e.name + "\" of the .npz file " + what + "."); };
+  auto bad = [&](const char* what) {
+    return Status(Code::data_loss, "Member \"" + e.name + "\" of the .npz file " + what + ".");
+  };
   if (e.offset > zip.size() || zip.size() - e.offset < 30 || little<uint32_t>(&zip[e.offset]) != kLocal)
     return bad("is not where the directory says");
   uint64_t data = e.offset + 30 + little<uint16_t>(&zip[e.offset + 26]) + little<uint16_t>(&zip[e.offset + 28]);
@@ -433,14 +451,17 @@ Result<Tensor> read_npy(const std::string& path) {
   return t;
 }
 
-Status write_npy(const std::string& path, const Tensor& tensor) { return write_file(path, AI_VMM_TAKE(format_npy(tensor))); }
+Status write_npy(const std::string& path, const Tensor& tensor) {
+  return write_file(path, AI_VMM_TAKE(format_npy(tensor)));
+}
 
 Status write_npz(const std::string& path, const NamedTensors& arrays) {
   std::string out, central;
   for (const auto& [key, tensor] : arrays) {
     std::string body = AI_VMM_TAKE(format_npy(tensor));
     std::string name = key + ".npy";
-    if (name.size() > 0xffff) return Status(Code::invalid_argument, "A name of 64 KiB cannot be written to " + path + ".");
+    if (name.size() > 0xffff)
+      return Status(Code::invalid_argument, "A name of 64 KiB cannot be written to " + path + ".");
     uint64_t size = body.size(), offset = out.size();
     auto crc = static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(body.data()), body.size()));
     bool big = size >= k32 || offset >= k32;
@@ -529,7 +550,8 @@ Result<Tensor> fit_dtype(const Tensor& t, DType wanted) {
     int64_t v = read_int64(t.dtype(), t.data(), i);
     write_int64(raw, packed.mutable_data(), i, v);
     if (read_int64(raw, packed.data(), i) != v)
-      return Status(Code::invalid_argument, "The value " + std::to_string(v) + " does not fit the type " + name(wanted) + ".");
+      return Status(Code::invalid_argument,
+                    "The value " + std::to_string(v) + " does not fit the type " + name(wanted) + ".");
   }
   return packed;
 }
@@ -541,7 +563,8 @@ Result<std::string> read_file(const std::string& path) {
                   "File \"" + path + "\" cannot be opened: " + std::strerror(errno) + ".");
   if (S_ISDIR(facts.st_mode)) return Status(Code::invalid_argument, "\"" + path + "\" is a folder, not a file.");
   std::ifstream in(path, std::ios::binary);
-  if (!in) return Status(Code::permission_denied, "File \"" + path + "\" cannot be opened: " + std::strerror(errno) + ".");
+  if (!in)
+    return Status(Code::permission_denied, "File \"" + path + "\" cannot be opened: " + std::strerror(errno) + ".");
   std::string bytes(std::istreambuf_iterator<char>(in), {});
   if (in.bad()) return Status(Code::data_loss, "File \"" + path + "\" cannot be read.");
   return bytes;
@@ -549,7 +572,8 @@ Result<std::string> read_file(const std::string& path) {
 
 Status write_file(const std::string& path, std::string_view bytes) {
   auto fail = [&](const std::string& what) {
-    return Status(Code::permission_denied, "File \"" + path + "\" cannot be " + what + ": " + std::strerror(errno) + ".");
+    return Status(Code::permission_denied,
+                  "File \"" + path + "\" cannot be " + what + ": " + std::strerror(errno) + ".");
   };
   struct stat facts {};
   bool plain = stat(path.c_str(), &facts) != 0 || S_ISREG(facts.st_mode);  // /dev/stdout is written directly

@@ -1,8 +1,8 @@
 // NumPy's array files: .npy (one array) and .npz (a zip of named arrays).
 //
 // NumPy has no names for the narrow float kinds. What ml_dtypes writes as raw bytes is read so: V2 is bf16, V1 is u8,
-// to be fitted to the type that is wanted. Written are: bf16 as V2, 8-bit floats and f4e2m1 as V1 (one byte an element),
-// 2- and 4-bit integers as i1 or u1, strings as U (UTF-32).
+// to be fitted to the type that is wanted. Written are: bf16 as V2, 8-bit floats and f4e2m1 as V1 (one byte an
+// element), 2- and 4-bit integers as i1 or u1, strings as U (UTF-32).
 #pragma once
 
 #include <span>

@@ -19,7 +19,8 @@ Tensor round_trip(const Tensor& t) {
   return *fitted;
 }
 
-Result<Tensor> parse(const std::string& descr, const std::string& order, const std::string& shape, const std::string& body) {
+Result<Tensor> parse(const std::string& descr, const std::string& order, const std::string& shape,
+                     const std::string& body) {
   std::string header = "{'descr': '" + descr + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }\n";
   std::string file("\x93NUMPY\x01\x00", 8);
   file += static_cast<char>(header.size() & 255);

@@ -69,8 +69,8 @@ uint16_t f32_to_f16(float value) {
   u &= 0x7fffffff;
   if (u > 0x7f800000) return uint16_t(sign | 0x7e00);
   if (u >= 0x477ff000) return uint16_t(sign | 0x7c00);  // rounds to infinity
-  if (u < 0x38800000) {                                  // subnormal or zero in half
-    float a = std::bit_cast<float>(u) + 0.5f;            // aligns the unit in the last place; rounds to nearest even
+  if (u < 0x38800000) {                                 // subnormal or zero in half
+    float a = std::bit_cast<float>(u) + 0.5f;           // aligns the unit in the last place; rounds to nearest even
     return uint16_t(sign | (std::bit_cast<uint32_t>(a) - 0x3f000000u));
   }
   u += 0xfff + ((u >> 13) & 1);
@@ -178,12 +178,8 @@ void write_double(DType type, void* p, int64_t i, double v) {
     case DType::f8e5m2fnuz: return store(p, i, uint8_t(encode(kF8E5M2FNUZ, v, true)));
     case DType::f8e8m0: return store(p, i, encode_e8m0(v, true, E8M0Rounding::up));
     case DType::f4e2m1: return store_packed(p, i, 4, encode(kF4E2M1, v, true));
-    case DType::c64:
-      store(p, 2 * i, float(v));
-      return store(p, 2 * i + 1, 0.0f);
-    case DType::c128:
-      store(p, 2 * i, v);
-      return store(p, 2 * i + 1, 0.0);
+    case DType::c64: store(p, 2 * i, float(v)); return store(p, 2 * i + 1, 0.0f);
+    case DType::c128: store(p, 2 * i, v); return store(p, 2 * i + 1, 0.0);
     case DType::boolean: return store(p, i, uint8_t(v != 0));
     case DType::u32:
     case DType::i64:

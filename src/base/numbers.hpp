@@ -23,7 +23,7 @@ inline uint16_t f32_to_bf16(float value) {
 // A float format of at most 16 bits: sign, `exponent` bits, `mantissa` bits.
 struct MiniFloat {
   int exponent, mantissa, bias;
-  bool has_inf;        // IEEE style: the top exponent is infinity and NaN
+  bool has_inf;          // IEEE style: the top exponent is infinity and NaN
   bool nan_is_neg_zero;  // the "uz" kinds: one NaN, at the pattern of -0; no -0
 };
 inline constexpr MiniFloat kF16{5, 10, 15, true, false};

@@ -34,7 +34,8 @@ class MiniFloats : public ::testing::TestWithParam<Facts> {
   uint32_t sign = 1u << (f.bits - 1);
   bool uz = f.format.nan_is_neg_zero;
 };
-INSTANTIATE_TEST_SUITE_P(All, MiniFloats, ::testing::ValuesIn(kFormats), [](const auto& i) { return std::string(i.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, MiniFloats, ::testing::ValuesIn(kFormats),
+                         [](const auto& i) { return std::string(i.param.name); });
 
 // Values rise with their patterns from 0 to `greatest`, in steps of `least` that double with every binade.
 TEST_P(MiniFloats, DecodeEveryPattern) {

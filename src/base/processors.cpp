@@ -22,7 +22,8 @@ ProcessorFacts processor_facts() {
   for (std::ifstream in("/proc/cpuinfo"); std::getline(in, line);) {
     size_t colon = line.find(':');
     if (colon == line.npos) continue;
-    std::string key(trim(std::string_view(line).substr(0, colon))), value(trim(std::string_view(line).substr(colon + 1)));
+    std::string key(trim(std::string_view(line).substr(0, colon))),
+        value(trim(std::string_view(line).substr(colon + 1)));
     if (key == "model name" && facts.model == "unknown") facts.model = value;
     if (key == "physical id") package = value;
     if (key == "core id") cores.insert({package, value});
@@ -32,11 +33,21 @@ ProcessorFacts processor_facts() {
     }
   }
   facts.cores = static_cast<int>(cores.size());
-  constexpr std::pair<const char*, const char*> kFlags[] = {  // the kernel's name, ours
-      {"sse4_2", "sse4.2"},           {"avx2", "avx2"},         {"fma", "fma"},           {"f16c", "f16c"},
-      {"avx512f", "avx512f"},         {"avx512_vnni", "avx512_vnni"}, {"avx512_bf16", "avx512_bf16"},
-      {"avx512_fp16", "avx512_fp16"}, {"amx_bf16", "amx_bf16"}, {"amx_int8", "amx_int8"}, {"avx_vnni", "avx_vnni"},
-      {"asimd", "neon"},              {"sve", "sve"},
+  constexpr std::pair<const char*, const char*> kFlags[] = {
+      // the kernel's name, ours
+      {"sse4_2", "sse4.2"},
+      {"avx2", "avx2"},
+      {"fma", "fma"},
+      {"f16c", "f16c"},
+      {"avx512f", "avx512f"},
+      {"avx512_vnni", "avx512_vnni"},
+      {"avx512_bf16", "avx512_bf16"},
+      {"avx512_fp16", "avx512_fp16"},
+      {"amx_bf16", "amx_bf16"},
+      {"amx_int8", "amx_int8"},
+      {"avx_vnni", "avx_vnni"},
+      {"asimd", "neon"},
+      {"sve", "sve"},
   };
   for (auto [flag, ours] : kFlags)
     if (flags.count(flag)) facts.isa.emplace_back(ours);

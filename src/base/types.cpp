@@ -12,23 +12,11 @@
 namespace ai_vmm {
 
 const char* name(Code code) {
-  static constexpr const char* kNames[] = {"ok",
-                                           "cancelled",
-                                           "unknown",
-                                           "invalid argument",
-                                           "deadline exceeded",
-                                           "not found",
-                                           "already exists",
-                                           "permission denied",
-                                           "resource exhausted",
-                                           "failed precondition",
-                                           "aborted",
-                                           "out of range",
-                                           "unimplemented",
-                                           "internal",
-                                           "unavailable",
-                                           "data loss",
-                                           "unauthenticated"};
+  static constexpr const char* kNames[] = {
+      "ok",        "cancelled",      "unknown",           "invalid argument",   "deadline exceeded",
+      "not found", "already exists", "permission denied", "resource exhausted", "failed precondition",
+      "aborted",   "out of range",   "unimplemented",     "internal",           "unavailable",
+      "data loss", "unauthenticated"};
   auto i = static_cast<size_t>(code);
   return i < std::size(kNames) ? kNames[i] : "unknown";
 }
@@ -218,10 +206,12 @@ Tensor Tensor::reshaped(Shape shape) const {
 }
 
 void Tensor::check_element(size_t size, bool is_string) const {
-  bool fits = is_string ? dtype_ == DType::string
-                        : dtype_ != DType::string && (int(size) * 8 == bits(dtype_) || (bits(dtype_) < 8 && size == 1) ||
-                                                      (is_complex(dtype_) && int(size) * 16 == bits(dtype_)) || count_ == 0);
-  AI_VMM_CHECK(fits, std::string("a tensor of ") + name(dtype_) + " read as elements of " + std::to_string(size) + " bytes");
+  bool fits = is_string
+                  ? dtype_ == DType::string
+                  : dtype_ != DType::string && (int(size) * 8 == bits(dtype_) || (bits(dtype_) < 8 && size == 1) ||
+                                                (is_complex(dtype_) && int(size) * 16 == bits(dtype_)) || count_ == 0);
+  AI_VMM_CHECK(fits,
+               std::string("a tensor of ") + name(dtype_) + " read as elements of " + std::to_string(size) + " bytes");
 }
 
 bool identical(const Tensor& a, const Tensor& b) {

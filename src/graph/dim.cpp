@@ -131,8 +131,8 @@ std::optional<Dim> divide_exactly(const Dim& a, const Dim& b) {
 }
 }  // namespace
 
-// A hostile chain of products or quotients doubles an expression at every step. Beyond these limits an expression becomes
-// one symbol named by its content, which is known only once the size itself is.
+// A hostile chain of products or quotients doubles an expression at every step. Beyond these limits an expression
+// becomes one symbol named by its content, which is known only once the size itself is.
 constexpr size_t kMaxTerms = 256, kMaxText = 8192;
 
 Dim Dim::from_poly(Poly poly) {
@@ -215,9 +215,7 @@ std::optional<int64_t> Dim::evaluate(const Lookup& lookup) const {
           case Kind::mod: x = *b ? std::optional(int_mod(*a, *b)) : std::nullopt; break;
           case Kind::max: x = std::max(*a, *b); break;
           case Kind::min: x = std::min(*a, *b); break;
-          case Kind::bcast:
-            x = *a == 1 ? *b : (*b == 1 || *a == *b) ? std::optional(*a) : std::nullopt;
-            break;
+          case Kind::bcast: x = *a == 1 ? *b : (*b == 1 || *a == *b) ? std::optional(*a) : std::nullopt; break;
           case Kind::symbol: break;
         }
       }
@@ -327,8 +325,7 @@ Dim ceil_div(const Dim& a, const Dim& b) {
 }
 Dim mod(const Dim& a, const Dim& b) {
   if (b.is(1)) return 0;
-  if (a.is_constant() && b.is_constant() && !b.is(0))
-    return int_mod(*a.constant(), *b.constant());
+  if (a.is_constant() && b.is_constant() && !b.is(0)) return int_mod(*a.constant(), *b.constant());
   if (divide_exactly(a, b)) return 0;
   return atom(Kind::mod, a, b);
 }

@@ -27,8 +27,8 @@ class Dim {
   bool is_constant() const { return poly_ == nullptr; }
   std::optional<int64_t> constant() const { return poly_ ? std::nullopt : std::optional<int64_t>(constant_); }
   bool is(int64_t value) const { return !poly_ && constant_ == value; }
-  bool is_symbol() const;           // exactly one symbol
-  std::string to_string() const;    // parses back to an equal Dim
+  bool is_symbol() const;                                     // exactly one symbol
+  std::string to_string() const;                              // parses back to an equal Dim
   void collect_symbols(std::vector<std::string>& out) const;  // appends names not yet in `out`
 
   // The value under the bindings; nullopt when a symbol has none, on overflow, or on division by zero. A bcast of two
@@ -61,10 +61,10 @@ inline bool known_different(const Dim& a, const Dim& b) {
 bool known_non_negative(const Dim& d);
 Dim floor_div(const Dim& a, const Dim& b);  // rounds toward minus infinity
 Dim ceil_div(const Dim& a, const Dim& b);
-Dim mod(const Dim& a, const Dim& b);        // has the sign of b
+Dim mod(const Dim& a, const Dim& b);  // has the sign of b
 Dim max(const Dim& a, const Dim& b);
 Dim min(const Dim& a, const Dim& b);
-Dim bcast(const Dim& a, const Dim& b);      // numpy broadcasting: b where a is 1, a where b is 1 or equal
+Dim bcast(const Dim& a, const Dim& b);  // numpy broadcasting: b where a is 1, a where b is 1 or equal
 // a / b where the quotient is known to be exact (the inferred -1 of a Reshape).
 Dim exact_div(const Dim& a, const Dim& b);
 Dim product(const std::vector<Dim>& dims);

@@ -80,7 +80,8 @@ TEST(Dim, ParsesWhatItPrints) {
 }
 
 TEST(Dim, RefusesTextThatIsNoExpression) {
-  for (const char* text : {"", "+", "N +", "(N", "N)", "2N", "99999999999999999999", "foo(N, 1)", "max(N)", "N N", "a,b", "$"})
+  for (const char* text :
+       {"", "+", "N +", "(N", "N)", "2N", "99999999999999999999", "foo(N, 1)", "max(N)", "N N", "a,b", "$"})
     EXPECT_FALSE(Dim::parse(text).ok()) << text;
   EXPECT_FALSE(Dim::parse(std::string(100000, '(')).ok());
 }
@@ -150,9 +151,13 @@ TEST(Dim, AgreesWithArithmetic) {
       case 2: return both(x.dim * y.dim, [](int64_t u, int64_t v) { return Maybe(u * v); });
       case 3: return both(max(x.dim, y.dim), [](int64_t u, int64_t v) { return Maybe(std::max(u, v)); });
       case 4: return both(min(x.dim, y.dim), [](int64_t u, int64_t v) { return Maybe(std::min(u, v)); });
-      case 5: return both(floor_div(x.dim, y.dim), [=](int64_t u, int64_t v) { return v ? Maybe(floored(u, v)) : Maybe(); });
-      case 6: return both(ceil_div(x.dim, y.dim), [=](int64_t u, int64_t v) { return v ? Maybe(-floored(-u, v)) : Maybe(); });
-      default: return both(mod(x.dim, y.dim), [=](int64_t u, int64_t v) { return v ? Maybe(u - v * floored(u, v)) : Maybe(); });
+      case 5:
+        return both(floor_div(x.dim, y.dim), [=](int64_t u, int64_t v) { return v ? Maybe(floored(u, v)) : Maybe(); });
+      case 6:
+        return both(ceil_div(x.dim, y.dim), [=](int64_t u, int64_t v) { return v ? Maybe(-floored(-u, v)) : Maybe(); });
+      default:
+        return both(mod(x.dim, y.dim),
+                    [=](int64_t u, int64_t v) { return v ? Maybe(u - v * floored(u, v)) : Maybe(); });
     }
   };
 

@@ -16,7 +16,8 @@ std::string Type::to_string() const {
              (ranked ? ai_vmm::to_string(dims) : "[...]");
     case Kind::sequence: return "seq(" + (element ? element->to_string() : "?") + ")";
     case Kind::optional: return "optional(" + (element ? element->to_string() : "?") + ")";
-    case Kind::map: return std::string("map(") + ai_vmm::name(dtype) + ", " + (element ? element->to_string() : "?") + ")";
+    case Kind::map:
+      return std::string("map(") + ai_vmm::name(dtype) + ", " + (element ? element->to_string() : "?") + ")";
   }
   return "?";
 }
@@ -48,7 +49,9 @@ T get(const Node& node, std::string_view attribute, Fallback&& fallback) {
 
 int64_t Node::i(std::string_view a, int64_t fallback) const { return get<int64_t>(*this, a, fallback); }
 float Node::f(std::string_view a, float fallback) const { return get<float>(*this, a, fallback); }
-std::string Node::s(std::string_view a, std::string_view fallback) const { return get<std::string>(*this, a, fallback); }
+std::string Node::s(std::string_view a, std::string_view fallback) const {
+  return get<std::string>(*this, a, fallback);
+}
 std::vector<int64_t> Node::ints(std::string_view a, std::vector<int64_t> fallback) const {
   return get<std::vector<int64_t>>(*this, a, std::move(fallback));
 }
@@ -199,7 +202,8 @@ Status Graph::sort() {
     std::string who;
     for (size_t n = 0; n < nodes.size() && who.empty(); ++n)
       if (!done[n]) who = nodes[n].label();
-    return Status(Code::invalid_argument, "The graph \"" + name + "\" has a cycle through " + who + "; a model must be acyclic.");
+    return Status(Code::invalid_argument,
+                  "The graph \"" + name + "\" has a cycle through " + who + "; a model must be acyclic.");
   }
   nodes = std::move(sorted);
   return {};
@@ -235,12 +239,14 @@ Status Graph::verify() const {
     for (ValueId v : n.outputs) {
       if (v == kAbsent) continue;
       if (!in_range(v)) return bad(n.label() + " writes value " + std::to_string(v) + ", which does not exist");
-      if (defined[static_cast<size_t>(v)]) return bad("\"" + value(v).name + "\" is made twice, the second time by " + n.label());
+      if (defined[static_cast<size_t>(v)])
+        return bad("\"" + value(v).name + "\" is made twice, the second time by " + n.label());
       defined[static_cast<size_t>(v)] = 1;
     }
     for (const Body& b : n.bodies) {
       if (!b.graph) return bad(n.label() + " has an empty body \"" + b.attribute + "\"");
-      if (b.captures.size() != b.graph->captures.size()) return bad(n.label() + ": captures of \"" + b.attribute + "\" do not pair up");
+      if (b.captures.size() != b.graph->captures.size())
+        return bad(n.label() + ": captures of \"" + b.attribute + "\" do not pair up");
       AI_VMM_TRY(b.graph->verify());
     }
   }

@@ -25,21 +25,30 @@ class Graph;
 struct Type {
   enum class Kind : uint8_t { unknown, tensor, sequence, optional, map };
   Kind kind = Kind::unknown;
-  DType dtype = DType::undefined;         // tensor: element type (undefined: not known); map: key type
-  bool ranked = false;                    // tensor: `dims` is known
-  std::vector<Dim> dims;                  // tensor
-  std::shared_ptr<const Type> element;    // sequence, optional: element type; map: value type
+  DType dtype = DType::undefined;       // tensor: element type (undefined: not known); map: key type
+  bool ranked = false;                  // tensor: `dims` is known
+  std::vector<Dim> dims;                // tensor
+  std::shared_ptr<const Type> element;  // sequence, optional: element type; map: value type
 
   static Type tensor(DType dtype) { return {Kind::tensor, dtype, false, {}, nullptr}; }
-  static Type tensor(DType dtype, std::vector<Dim> dims) { return {Kind::tensor, dtype, true, std::move(dims), nullptr}; }
-  static Type sequence(Type element) { return {Kind::sequence, DType::undefined, false, {}, std::make_shared<Type>(std::move(element))}; }
-  static Type optional(Type element) { return {Kind::optional, DType::undefined, false, {}, std::make_shared<Type>(std::move(element))}; }
-  static Type map(DType key, Type value) { return {Kind::map, key, false, {}, std::make_shared<Type>(std::move(value))}; }
+  static Type tensor(DType dtype, std::vector<Dim> dims) {
+    return {Kind::tensor, dtype, true, std::move(dims), nullptr};
+  }
+  static Type sequence(Type element) {
+    return {Kind::sequence, DType::undefined, false, {}, std::make_shared<Type>(std::move(element))};
+  }
+  static Type optional(Type element) {
+    return {Kind::optional, DType::undefined, false, {}, std::make_shared<Type>(std::move(element))};
+  }
+  static Type map(DType key, Type value) {
+    return {Kind::map, key, false, {}, std::make_shared<Type>(std::move(value))};
+  }
 
   bool is_tensor() const { return kind == Kind::tensor; }
   int64_t rank() const { return ranked ? static_cast<int64_t>(dims.size()) : -1; }
   std::optional<Shape> shape() const { return ranked ? constant_shape(dims) : std::nullopt; }
-  std::string to_string() const;  // "f32[N,3,224,224]", "f32[...]" unranked, "seq(f32[...])", "optional(…)", "map(i64, …)", "?"
+  std::string to_string()
+      const;  // "f32[N,3,224,224]", "f32[...]" unranked, "seq(f32[...])", "optional(…)", "map(i64, …)", "?"
   friend bool operator==(const Type& a, const Type& b);
 };
 
@@ -49,7 +58,7 @@ inline constexpr ValueId kAbsent = -1;  // an optional input or output that is n
 struct Value {
   std::string name;  // unique in its graph; never empty
   Type type;
-  Tensor constant;   // set: the value is this tensor (an initialiser or a folded result)
+  Tensor constant;  // set: the value is this tensor (an initialiser or a folded result)
   // Elements of a small integer tensor (rank 0 or 1) as expressions, where they are known before the run.
   std::optional<std::vector<Dim>> ints;
 };
@@ -71,10 +80,10 @@ struct Body {
 };
 
 struct Node {
-  std::string name;  // as in the model; may be empty
-  std::string op;    // "Conv"
-  std::string domain;  // "" is ai.onnx
-  const OpDef* def = nullptr;  // never null after import
+  std::string name;              // as in the model; may be empty
+  std::string op;                // "Conv"
+  std::string domain;            // "" is ai.onnx
+  const OpDef* def = nullptr;    // never null after import
   std::vector<ValueId> inputs;   // kAbsent where not given; trailing ones are dropped
   std::vector<ValueId> outputs;  // likewise
   std::vector<Attribute> attributes;
@@ -104,11 +113,11 @@ class Graph {
   std::string name;
   std::vector<Value> values;
   std::vector<Node> nodes;
-  std::vector<ValueId> inputs;    // of a body: its formal parameters
+  std::vector<ValueId> inputs;  // of a body: its formal parameters
   std::vector<ValueId> outputs;
-  std::vector<ValueId> captures;  // of a body: values of the enclosing graph, see Body
+  std::vector<ValueId> captures;                // of a body: values of the enclosing graph, see Body
   std::map<std::string, std::string> metadata;  // of the model: producer, description, custom properties
-  int64_t symbols = 0;            // of the outermost graph: how many fresh symbols were made
+  int64_t symbols = 0;                          // of the outermost graph: how many fresh symbols were made
 
   Graph() = default;
   Graph(Graph&&) = default;
@@ -119,7 +128,8 @@ class Graph {
   const Value& value(ValueId v) const { return values[static_cast<size_t>(v)]; }
   ValueId add_value(std::string name, Type type = {});  // makes the name unique
   ValueId add_constant(std::string name, Tensor tensor);
-  Node& add_node(std::string_view op, std::vector<ValueId> inputs, std::vector<ValueId> outputs, std::string_view domain = "");
+  Node& add_node(std::string_view op, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
+                 std::string_view domain = "");
   ValueId find(std::string_view value_name) const;  // kAbsent when there is none; linear
 
   bool is_constant(ValueId v) const { return v != kAbsent && bool(value(v).constant); }

@@ -26,7 +26,8 @@ namespace {
 constexpr int kMaxDepth = 64;
 
 bool plain(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '/' || c == ':' || c == '-';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
+         c == '/' || c == ':' || c == '-';
 }
 
 std::string quote(std::string_view s) {
@@ -53,7 +54,8 @@ std::string quote(std::string_view s) {
 // A word as it is where its characters allow that. (A final colon would
 // read as the start of a type, two as the end of a domain.)
 std::string word(const std::string& s) {
-  return !s.empty() && s.back() != ':' && s.find("::") == s.npos && std::all_of(s.begin(), s.end(), plain) ? s : quote(s);
+  return !s.empty() && s.back() != ':' && s.find("::") == s.npos && std::all_of(s.begin(), s.end(), plain) ? s
+                                                                                                           : quote(s);
 }
 
 std::string hex(uint64_t v, int digits) {
@@ -132,7 +134,9 @@ std::string attribute_text(const AttrValue& value) {
     std::string operator()(float v) { return real(v); }
     std::string operator()(const std::string& v) { return quote(v); }
     std::string operator()(const Tensor& v) { return "tensor " + tensor_text(v); }
-    std::string operator()(const std::vector<int64_t>& v) { return list_text("ints[]", v, [](int64_t i) { return std::to_string(i); }); }
+    std::string operator()(const std::vector<int64_t>& v) {
+      return list_text("ints[]", v, [](int64_t i) { return std::to_string(i); });
+    }
     std::string operator()(const std::vector<float>& v) { return list_text("floats[]", v, real<float>); }
     std::string operator()(const std::vector<std::string>& v) { return list_text("strings[]", v, quote); }
     std::string operator()(const std::vector<Tensor>& v) {
@@ -259,7 +263,7 @@ namespace {
 struct TextParser {
   const ConstantResolver& resolver;
   std::vector<std::string_view> lines;
-  size_t line = 0;            // the next line
+  size_t line = 0;              // the next line
   std::string_view text, rest;  // the current line, and what is left of it
 
   Status bad(const std::string& what) const {
@@ -309,7 +313,8 @@ struct TextParser {
         s += '\n';
       } else if (rest[i] == 'x') {
         uint8_t v = 0;
-        if (i + 2 >= rest.size() || std::from_chars(rest.data() + i + 1, rest.data() + i + 3, v, 16).ptr != rest.data() + i + 3)
+        if (i + 2 >= rest.size() ||
+            std::from_chars(rest.data() + i + 1, rest.data() + i + 3, v, 16).ptr != rest.data() + i + 3)
           return bad("an escape is malformed");
         s += char(v);
         i += 2;
@@ -458,7 +463,8 @@ struct TextParser {
       auto hash = AI_VMM_TAKE(integer<uint64_t>(16));
       if (!resolver) return bad("a large constant stands by its hash, and no resolver was given");
       Tensor found = AI_VMM_TAKE(resolver(t, *shape, hash));
-      if (found.dtype() != t || found.shape() != *shape || content_hash(found) != hash) return bad("the constant found has another content");
+      if (found.dtype() != t || found.shape() != *shape || content_hash(found) != hash)
+        return bad("the constant found has another content");
       return found;
     }
     if (*count > kInlineElements) return bad("a constant of so many elements stands by its hash");

@@ -18,10 +18,10 @@
 //     output %z
 //   }
 //
-// One statement a line. A value stands as %name, %"any name" when its characters ask for it, or _ where it is not given.
-// After its colon stands its type, then in <> the elements of a small integer tensor that are known as expressions.
-// Constants and tensor attributes of at most kInlineElements elements stand in full, larger ones as element type, shape
-// and a hash of the content. Floats are written so that they read back to the same bits.
+// One statement a line. A value stands as %name, %"any name" when its characters ask for it, or _ where it is not
+// given. After its colon stands its type, then in <> the elements of a small integer tensor that are known as
+// expressions. Constants and tensor attributes of at most kInlineElements elements stand in full, larger ones as
+// element type, shape and a hash of the content. Floats are written so that they read back to the same bits.
 #pragma once
 
 #include <cstdint>

@@ -26,7 +26,8 @@ TEST(Text, ReadsAsItIsWritten) {
       "  input %\"odd name\": seq(f32[...])\n"
       "  const %axes <0, 1> = i64[2] [0, 1]\n"
       "  const %names = string[2] [\"a\\\"b\", \"\\x01\\n\"]\n"
-      "  %y: f32[batch,3], _, %n: i64[2] <batch, 3> = com.microsoft::Foo(%x, _, %axes) {a=1, b=1.0, c=\"s\", d=[1, 2], e=floats[], "
+      "  %y: f32[batch,3], _, %n: i64[2] <batch, 3> = com.microsoft::Foo(%x, _, %axes) {a=1, b=1.0, c=\"s\", d=[1, 2], "
+      "e=floats[], "
       "f=[0.5, inf], g=tensor f16[2] [1.0, -inf], h=type optional(u8[2]), i=tensors[]} @\"node 1\"\n"
       "  output %y\n"
       "}\n";
@@ -67,9 +68,10 @@ TEST(Text, LargeConstantsStandByTheirContent) {
 }
 
 TEST(Text, ErrorsNameTheLine) {
-  for (const char* text : {"", "graph", "graph \"a\" {", "graph \"a\" {\n output %x\n}\n", "graph \"a\" {\n input %x: f99[2]\n}\n",
-                           "graph \"a\" {\n const %x = f32[2] [1.0]\n}\n", "graph \"a\" {\n %x: ? = Foo(\n}\n",
-                           "graph \"a\" {\n input %x: f32[a b]\n}\n", "graph \"a\" {\n}\nmore", "graph \"a\" {\n input %x: ?\n input %x: ?\n}\n"}) {
+  for (const char* text : {"", "graph", "graph \"a\" {", "graph \"a\" {\n output %x\n}\n",
+                           "graph \"a\" {\n input %x: f99[2]\n}\n", "graph \"a\" {\n const %x = f32[2] [1.0]\n}\n",
+                           "graph \"a\" {\n %x: ? = Foo(\n}\n", "graph \"a\" {\n input %x: f32[a b]\n}\n",
+                           "graph \"a\" {\n}\nmore", "graph \"a\" {\n input %x: ?\n input %x: ?\n}\n"}) {
     auto g = parse_text(text);
     ASSERT_FALSE(g.ok()) << text;
     EXPECT_NE(g.status().message().find("Line "), std::string::npos) << g.status().message();
@@ -82,7 +84,8 @@ struct Maker {
   int64_t below(int64_t n) { return int64_t(random() % uint64_t(n)); }
 
   std::string name() {
-    static constexpr const char* kParts[] = {"a", "Conv", "_", ":", "::", " ", "\"", "\\", "\n", "%", ",", "é", ")", "=", "9", "\x01", "/"};
+    static constexpr const char* kParts[] = {"a", "Conv", "_", ":", "::", " ", "\"",   "\\", "\n",
+                                             "%", ",",    "é", ")", "=",  "9", "\x01", "/"};
     std::string s;
     for (int64_t i = 0, n = 1 + below(4); i < n; ++i) s += kParts[below(std::size(kParts))];
     return s;
@@ -119,7 +122,10 @@ struct Maker {
     } else {
       for (int64_t i = 0; i < t.count(); ++i) {
         if (dtype == DType::boolean || bits(dtype) < 8) {
-          write_int64(bits(dtype) == 8 ? DType::boolean : bits(dtype) == 4 ? DType::u4 : DType::u2, t.mutable_data(), i, below(16));
+          write_int64(bits(dtype) == 8   ? DType::boolean
+                      : bits(dtype) == 4 ? DType::u4
+                                         : DType::u2,
+                      t.mutable_data(), i, below(16));
         } else {
           uint64_t any[2] = {random(), random()};
           std::memcpy(static_cast<char*>(t.mutable_data()) + i * bits(dtype) / 8, any, size_t(bits(dtype) / 8));
@@ -167,13 +173,15 @@ struct Maker {
     }
     for (int64_t i = 0, n = below(4); i < n; ++i) {
       std::vector<ValueId> in, out;
-      for (int64_t k = 0, m = below(4); k < m; ++k) in.push_back(below(5) ? ValueId(below(int64_t(g.values.size()))) : kAbsent);
+      for (int64_t k = 0, m = below(4); k < m; ++k)
+        in.push_back(below(5) ? ValueId(below(int64_t(g.values.size()))) : kAbsent);
       Node node;
       node.op = name();
       if (below(2)) node.domain = name();
       if (below(2)) node.name = name();
       node.inputs = in;
-      for (int64_t k = 0, m = below(3); k < m; ++k) node.attributes.push_back({name() + std::to_string(k), attribute()});
+      for (int64_t k = 0, m = below(3); k < m; ++k)
+        node.attributes.push_back({name() + std::to_string(k), attribute()});
       if (depth < 2 && below(3) == 0) {
         Body b;
         b.attribute = name();

@@ -71,8 +71,8 @@ Result<const AiVmmBackend*> find_backend(std::string_view wanted) {
     names.push_back(b.name);
   }
   std::string near = nearest(wanted, names);
-  return Status(Code::not_found, "There is no backend \"" + std::string(wanted) + "\"; this build has " + join(names, ", ") +
-                                     (near.empty() ? "." : ". Did you mean \"" + near + "\"?"));
+  return Status(Code::not_found, "There is no backend \"" + std::string(wanted) + "\"; this build has " +
+                                     join(names, ", ") + (near.empty() ? "." : ". Did you mean \"" + near + "\"?"));
 }
 
 }  // namespace
@@ -193,7 +193,8 @@ struct Allocation {
 std::string describe_output(const Graph& graph, uint32_t index) {
   ValueId v = graph.outputs[index];
   int producer = graph.producers()[size_t(v)];
-  return "the output \"" + graph.value(v).name + "\"" + (producer < 0 ? "" : " of " + graph.nodes[size_t(producer)].label());
+  return "the output \"" + graph.value(v).name + "\"" +
+         (producer < 0 ? "" : " of " + graph.nodes[size_t(producer)].label());
 }
 void* allocate(void* user, uint32_t index, int32_t dtype, int32_t rank, const int64_t* shape) {
   auto* a = static_cast<Allocation*>(user);

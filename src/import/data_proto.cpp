@@ -19,7 +19,9 @@ struct DataReader {
   int depth = 0;
 
   Result<Data> nested(ElementKind kind, Bytes bytes) {
-    if (++depth > kMaxDepth) return Status(Code::invalid_argument, "The data is nested more than " + std::to_string(kMaxDepth) + " levels deep.");
+    if (++depth > kMaxDepth)
+      return Status(Code::invalid_argument,
+                    "The data is nested more than " + std::to_string(kMaxDepth) + " levels deep.");
     auto result = read(kind, bytes);
     --depth;
     return result;
@@ -50,7 +52,8 @@ struct DataReader {
     ProtoReader r(bytes);
     while (r.next()) {
       if (r.field() < 3 || r.field() > 7) continue;
-      if (field && field != r.field()) return Status(Code::data_loss, "A sequence holds elements of different kinds; the file is damaged.");
+      if (field && field != r.field())
+        return Status(Code::data_loss, "A sequence holds elements of different kinds; the file is damaged.");
       field = r.field();
       list->push_back(AI_VMM_TAKE(nested(ElementKind(field - 2), r.bytes())));
     }
@@ -100,7 +103,8 @@ struct DataReader {
     } else if (key_type == DType::i64) {
       m->keys = Tensor::vector(keys);
     } else {
-      return Status(Code::unimplemented, std::string("A map with keys of type ") + name(key_type) + " is not supported; i64 and string are.");
+      return Status(Code::unimplemented, std::string("A map with keys of type ") + name(key_type) +
+                                             " is not supported; i64 and string are.");
     }
     // The values are a sequence of one-element tensors, or one tensor of them all.
     Sequence parts = values.is_sequence() ? values.sequence() : Sequence();
@@ -111,9 +115,11 @@ struct DataReader {
       found += p.tensor().count();
     }
     if (found != count)
-      return Status(Code::data_loss, "A map has " + std::to_string(count) + " keys and " + std::to_string(found) + " values.");
+      return Status(Code::data_loss,
+                    "A map has " + std::to_string(count) + " keys and " + std::to_string(found) + " values.");
     DType value_type = parts.empty() ? DType::f32 : parts[0].tensor().dtype();
-    if (bits(value_type) > 0 && bits(value_type) < 8) return Status(Code::unimplemented, "A map with packed values is not supported.");
+    if (bits(value_type) > 0 && bits(value_type) < 8)
+      return Status(Code::unimplemented, "A map with packed values is not supported.");
     m->values = AI_VMM_TAKE(Tensor::make(value_type, {count}));
     int64_t at = 0;
     for (const Data& p : parts) {

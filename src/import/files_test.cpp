@@ -48,7 +48,10 @@ class Files : public ::testing::Test {
     entry("offset", std::to_string(offset));
     entry("length", std::to_string(length));
     w.varint(14, 1);
-    ModelText m{.graph = {.nodes = {{"Add", {"x", "w"}, {"y"}}}, .inputs = {f32("x", {{size}})}, .outputs = {value("y")}, .initialisers = {w.take()}}};
+    ModelText m{.graph = {.nodes = {{"Add", {"x", "w"}, {"y"}}},
+                          .inputs = {f32("x", {{size}})},
+                          .outputs = {value("y")},
+                          .initialisers = {w.take()}}};
     return m.message();
   }
   static std::string floats(std::vector<float> v) { return {reinterpret_cast<const char*>(v.data()), v.size() * 4}; }
@@ -72,8 +75,8 @@ TEST_F(Files, ExternalDataIsViewed) {
 
 TEST_F(Files, ExternalDataBeyondTheFileIsRefused) {
   write("model/w.bin", floats({1, 2, 3, 4}));
-  for (auto [offset, length, size] : {std::tuple(4l, 16l, 4l), std::tuple(0l, 12l, 4l), std::tuple(-1l, 16l, 4l), std::tuple(0l, 400l, 100l),
-                                      std::tuple(int64_t(1) << 62, 16l, 4l)}) {
+  for (auto [offset, length, size] : {std::tuple(4l, 16l, 4l), std::tuple(0l, 12l, 4l), std::tuple(-1l, 16l, 4l),
+                                      std::tuple(0l, 400l, 100l), std::tuple(int64_t(1) << 62, 16l, 4l)}) {
     auto g = import_onnx(write("model/m.onnx", model("w.bin", offset, length, size)));
     EXPECT_EQ(g.status().code(), Code::data_loss) << offset << " " << length;
   }
@@ -83,8 +86,9 @@ TEST_F(Files, ExternalDataBeyondTheFileIsRefused) {
 TEST_F(Files, ExternalDataStaysInTheFolder) {
   write("elsewhere/w.bin", floats({9, 9, 9, 9}));
   write("model/w.bin", floats({1, 2, 3, 4}));
-  for (const std::string& location : {std::string("../elsewhere/w.bin"), (root_ / "elsewhere/w.bin").string(), std::string("a/../../elsewhere/w.bin"),
-                                      std::string(), std::string("w.bin\0x", 7), std::string("..")}) {
+  for (const std::string& location :
+       {std::string("../elsewhere/w.bin"), (root_ / "elsewhere/w.bin").string(), std::string("a/../../elsewhere/w.bin"),
+        std::string(), std::string("w.bin\0x", 7), std::string("..")}) {
     auto g = import_onnx(write("model/m.onnx", model(location)), {.allow_links = true});
     EXPECT_EQ(g.status().code(), Code::permission_denied) << location;
   }
@@ -181,7 +185,8 @@ TEST_F(Files, LoadingPeaksNearTheSizeOfTheWeights) {
       head.varint(1, uint64_t(kElements));
       head.varint(2, uint64_t(DType::f32));
       head.bytes(8, name);
-      parts.emplace_back(sized(5, head.take() + sized(9, "", uint64_t(kElements) * 4), uint64_t(kElements) * 4), uint64_t(kElements) * 4);
+      parts.emplace_back(sized(5, head.take() + sized(9, "", uint64_t(kElements) * 4), uint64_t(kElements) * 4),
+                         uint64_t(kElements) * 4);
       std::string out = i + 1 == kTensors ? "y" : "v" + std::to_string(i);
       ProtoWriter node;
       node.bytes(1, NodeText{"Add", {previous, name}, {out}}.message());
@@ -241,8 +246,8 @@ TEST_F(Files, LoadingPeaksNearTheSizeOfTheWeights) {
     close(results[1]);
     ASSERT_EQ(report[0], kTensors * kElements * 4);
     RecordProperty(copy ? "peak_copied" : "peak_mapped", std::to_string(report[1]));
-    std::printf("%s: %lld bytes of weights, peak %lld bytes, %.3f of them\n", copy ? "copied" : "mapped", (long long)report[0],
-                (long long)report[1], double(report[1]) / double(report[0]));
+    std::printf("%s: %lld bytes of weights, peak %lld bytes, %.3f of them\n", copy ? "copied" : "mapped",
+                (long long)report[0], (long long)report[1], double(report[1]) / double(report[0]));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose shadow memory counts
     EXPECT_LE(double(report[1]), 1.15 * double(report[0]));
 #endif

@@ -1,5 +1,5 @@
-// Model-local functions are inlined: a call is replaced by the body of its function, read with the call's attributes and
-// converted from the function's own operator versions.
+// Model-local functions are inlined: a call is replaced by the body of its function, read with the call's attributes
+// and converted from the function's own operator versions.
 #include <algorithm>
 
 #include "import/convert.hpp"
@@ -16,8 +16,8 @@ constexpr int64_t kCallBytes = 128, kNodeBytes = 32;
 // Body input `inner` has no value outside: its uses become absent inputs. Fails where something must be given.
 Status drop_capture(Graph& body, ValueId inner, const std::string& function) {
   if (std::find(body.outputs.begin(), body.outputs.end(), inner) != body.outputs.end())
-    return Status(Code::invalid_argument,
-                  "The function \"" + function + "\" returns its input \"" + body.value(inner).name + "\", which the call does not give.");
+    return Status(Code::invalid_argument, "The function \"" + function + "\" returns its input \"" +
+                                              body.value(inner).name + "\", which the call does not give.");
   for (Node& n : body.nodes) {
     std::replace(n.inputs.begin(), n.inputs.end(), inner, kAbsent);
     while (!n.inputs.empty() && n.inputs.back() == kAbsent) n.inputs.pop_back();
@@ -69,12 +69,15 @@ Status ModelReader::read_function(Bytes bytes) {
 
 Result<Graph> ModelReader::instantiate(const Function& f, const Node& call, const Graph& caller) {
   auto bad = [&](const std::string& what) {
-    return Status(Code::invalid_argument, "The call of function \"" + std::string(f.name) + "\" (node " + call.name + ") " + what + ".");
+    return Status(Code::invalid_argument,
+                  "The call of function \"" + std::string(f.name) + "\" (node " + call.name + ") " + what + ".");
   };
   if (call.inputs.size() > f.inputs.size())
-    return bad("gives " + std::to_string(call.inputs.size()) + " inputs; the function takes " + std::to_string(f.inputs.size()));
+    return bad("gives " + std::to_string(call.inputs.size()) + " inputs; the function takes " +
+               std::to_string(f.inputs.size()));
   if (call.outputs.size() > f.outputs.size())
-    return bad("takes " + std::to_string(call.outputs.size()) + " outputs; the function gives " + std::to_string(f.outputs.size()));
+    return bad("takes " + std::to_string(call.outputs.size()) + " outputs; the function gives " +
+               std::to_string(f.outputs.size()));
   if (!call.bodies.empty())
     return Status(Code::unimplemented, bad("gives a graph as an attribute, which is not supported").message());
   Graph g;
@@ -119,13 +122,16 @@ Status ModelReader::expand_calls(Graph& graph, std::vector<std::string>& stack) 
 Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string>& stack, Names& names) {
   const Function& f = functions_.at(call.op);
   if (std::find(stack.begin(), stack.end(), call.op) != stack.end())
-    return Status(Code::invalid_argument, "The function \"" + call.op + "\" of the model calls itself, which ONNX does not allow.");
+    return Status(Code::invalid_argument,
+                  "The function \"" + call.op + "\" of the model calls itself, which ONNX does not allow.");
   if (stack.size() >= kMaxCallDepth)
-    return Status(Code::invalid_argument, "Functions of the model call each other more than " + std::to_string(kMaxCallDepth) + " levels deep.");
+    return Status(Code::invalid_argument, "Functions of the model call each other more than " +
+                                              std::to_string(kMaxCallDepth) + " levels deep.");
   expansion_left_ -= f.bytes + kCallBytes;
   if (expansion_left_ < 0)
-    return Status(Code::resource_exhausted, "The functions of the model expand to more than 16 times its size (at the call of \"" + call.op +
-                                                "\"); flatten the model with its exporter.");
+    return Status(Code::resource_exhausted,
+                  "The functions of the model expand to more than 16 times its size (at the call of \"" + call.op +
+                      "\"); flatten the model with its exporter.");
   Graph body = AI_VMM_TAKE(instantiate(f, call, graph));
   AI_VMM_TRY(body.sort());
   AI_VMM_TRY(convert_to_canonical(body, f.opsets));
@@ -145,7 +151,8 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
     to[size_t(inner)] = outer;
     mapped[size_t(inner)] = 1;
   };
-  for (size_t i = 0; i < body.inputs.size(); ++i) map(body.inputs[i], i < call.inputs.size() ? call.inputs[i] : kAbsent);
+  for (size_t i = 0; i < body.inputs.size(); ++i)
+    map(body.inputs[i], i < call.inputs.size() ? call.inputs[i] : kAbsent);
   std::vector<int> producers = body.producers();
   std::vector<size_t> aliases;  // outputs that are inputs, constants, or another output
   for (size_t i = 0; i < call.outputs.size(); ++i) {
@@ -159,7 +166,8 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
   for (size_t v = 0; v < body.values.size(); ++v) {
     if (mapped[v]) continue;
     std::string name = prefix + body.values[v].name;
-    for (int k = 1; !names.values.insert(name).second; ++k) name = prefix + body.values[v].name + "_" + std::to_string(k);
+    for (int k = 1; !names.values.insert(name).second; ++k)
+      name = prefix + body.values[v].name + "_" + std::to_string(k);
     map(ValueId(v), ValueId(graph.values.size()));
     graph.values.push_back(std::move(body.values[v]));
     graph.values.back().name = std::move(name);
@@ -185,7 +193,8 @@ Status ModelReader::expand_call(Graph& graph, Node call, std::vector<std::string
     ValueId from = to[size_t(body.outputs[i])];
     if (from == kAbsent)
       return Status(Code::invalid_argument, "The function \"" + std::string(f.name) + "\" returns its input \"" +
-                                                std::string(f.outputs[i]) + "\", which the call (node " + call.name + ") does not give.");
+                                                std::string(f.outputs[i]) + "\", which the call (node " + call.name +
+                                                ") does not give.");
     graph.add_node("Identity", {from}, {call.outputs[i]}).name = prefix + "output";
   }
   return {};

@@ -27,7 +27,8 @@ constexpr Newest kNewest[] = {{"", 28}, {"ai.onnx.ml", 5}, {"com.microsoft", 1}}
 Result<ValueId> ModelReader::declare(Scope& scope, std::string_view name, Type type) {
   auto id = static_cast<ValueId>(scope.graph.values.size());
   if (!scope.names.emplace(name, id).second)
-    return invalid("Two values of the graph " + quoted(scope.graph.name) + " have the name " + quoted(name) + "; names must be unique.");
+    return invalid("Two values of the graph " + quoted(scope.graph.name) + " have the name " + quoted(name) +
+                   "; names must be unique.");
   Value v;
   v.name = name;
   v.type = std::move(type);
@@ -67,7 +68,8 @@ Status ModelReader::read_opset(Bytes bytes, Opsets& opsets) {
     if (domain == n.domain && (version < 1 || version > n.version))
       return Status(version < 1 ? Code::invalid_argument : Code::unimplemented,
                     "The model uses version " + std::to_string(version) + " of the operators of " +
-                        (domain.empty() ? "ai.onnx" : domain) + "; this build knows 1 to " + std::to_string(n.version) + ".");
+                        (domain.empty() ? "ai.onnx" : domain) + "; this build knows 1 to " + std::to_string(n.version) +
+                        ".");
   opsets[domain] = int(std::clamp<int64_t>(version, 0, 1 << 20));
   return {};
 }
@@ -139,8 +141,8 @@ enum AttributeKind : int64_t {
 };
 // Field of AttributeProto → kind, for files of before the kind was written.
 constexpr std::pair<uint32_t, AttributeKind> kKindOfField[] = {
-    {2, kFloat}, {3, kInt},     {4, kString},   {5, kTensor},  {6, kGraph},   {7, kFloats}, {8, kInts},
-    {9, kStrings}, {10, kTensors}, {11, kGraphs}, {14, kType}, {15, kTypes}, {22, kSparse}, {23, kSparses}};
+    {2, kFloat},   {3, kInt},      {4, kString},  {5, kTensor}, {6, kGraph},  {7, kFloats},  {8, kInts},
+    {9, kStrings}, {10, kTensors}, {11, kGraphs}, {14, kType},  {15, kTypes}, {22, kSparse}, {23, kSparses}};
 }  // namespace
 
 Status ModelReader::read_attribute(Scope& scope, Bytes bytes, Node& node) {
@@ -190,7 +192,8 @@ Status ModelReader::read_attribute(Scope& scope, Bytes bytes, Node& node) {
   if (node.has(name) || node.body(name)) return bad("is given twice");
 
   if (!reference.empty()) {
-    if (!scope.call) return bad("refers to attribute " + quoted(reference) + " of a function, but stands outside of one");
+    if (!scope.call)
+      return bad("refers to attribute " + quoted(reference) + " of a function, but stands outside of one");
     if (const AttrValue* given = scope.call->find(reference)) {
       node.set(name, *given);
       return {};
@@ -206,7 +209,8 @@ Status ModelReader::read_attribute(Scope& scope, Bytes bytes, Node& node) {
       Graph none;
       Scope outside{.graph = none};
       AI_VMM_TRY(read_attribute(outside, b, holder));
-      if (holder.attributes.empty()) return bad("has a default that is a graph, which is not supported", Code::unimplemented);
+      if (holder.attributes.empty())
+        return bad("has a default that is a graph, which is not supported", Code::unimplemented);
       node.set(name, std::move(holder.attributes[0].value));
       return {};
     }
@@ -222,7 +226,8 @@ Status ModelReader::read_attribute(Scope& scope, Bytes bytes, Node& node) {
     case kStrings: node.set(name, std::move(strings)); return {};
     case kTensor:
     case kSparse: {
-      NamedTensor t = AI_VMM_TAKE(kind == kTensor ? read_tensor_proto(single, source_) : read_sparse_tensor_proto(single, source_));
+      NamedTensor t =
+          AI_VMM_TAKE(kind == kTensor ? read_tensor_proto(single, source_) : read_sparse_tensor_proto(single, source_));
       node.set(name, std::move(t.tensor));
       return {};
     }
@@ -230,7 +235,8 @@ Status ModelReader::read_attribute(Scope& scope, Bytes bytes, Node& node) {
     case kSparses: {
       std::vector<Tensor> tensors;
       for (Bytes b : many) {
-        NamedTensor t = AI_VMM_TAKE(kind == kTensors ? read_tensor_proto(b, source_) : read_sparse_tensor_proto(b, source_));
+        NamedTensor t =
+            AI_VMM_TAKE(kind == kTensors ? read_tensor_proto(b, source_) : read_sparse_tensor_proto(b, source_));
         tensors.push_back(std::move(t.tensor));
       }
       node.set(name, std::move(tensors));
@@ -301,7 +307,8 @@ Status ModelReader::read_constant(Scope& scope, const NodeParts& parts) {
   } else if (const auto* ss = std::get_if<std::vector<std::string>>(&value); ss && name == "value_strings") {
     t = Tensor::vector(*ss);
   } else {
-    return invalid("Operator \"Constant\" (node " + node.name + ") has an attribute " + quoted(name) + " that it does not take.");
+    return invalid("Operator \"Constant\" (node " + node.name + ") has an attribute " + quoted(name) +
+                   " that it does not take.");
   }
   Value& v = scope.graph.value(scope.names.at(parts.outputs[0]));
   v.type = Type::tensor(t.dtype(), to_dims(t.shape()));
@@ -345,7 +352,8 @@ Result<Graph> ModelReader::read_graph(Bytes bytes, Scope* parent, std::vector<Va
     scope.function = parent->function;
     scope.depth = parent->depth + 1;
     if (scope.depth > kMaxBodyDepth)
-      return invalid("The model nests bodies of control flow more than " + std::to_string(kMaxBodyDepth) + " levels deep.");
+      return invalid("The model nests bodies of control flow more than " + std::to_string(kMaxBodyDepth) +
+                     " levels deep.");
   }
   std::vector<Bytes> nodes, inputs, outputs, value_info, initialisers, sparse;
   ProtoReader r(bytes);
@@ -372,8 +380,9 @@ Result<Graph> ModelReader::read_graph(Bytes bytes, Scope* parent, std::vector<Va
     if (info.name.empty()) return invalid("An input of the graph " + quoted(g.name) + " has no name.");
     formal.push_back(AI_VMM_TAKE(declare(scope, info.name, std::move(info.type))));
   }
-  // An initialiser of the name of an input is its default value (until IR version 4 every initialiser had to be listed as
-  // an input). It is taken as a constant and is no input of the graph: overriding weights is not part of running a model.
+  // An initialiser of the name of an input is its default value (until IR version 4 every initialiser had to be listed
+  // as an input). It is taken as a constant and is no input of the graph: overriding weights is not part of running a
+  // model.
   auto initialise = [&](Bytes b, bool dense) -> Status {
     NamedTensor t = AI_VMM_TAKE(dense ? read_tensor_proto(b, source_) : read_sparse_tensor_proto(b, source_));
     if (t.name.empty()) return invalid("An initialiser of the graph " + quoted(g.name) + " has no name.");
@@ -404,8 +413,10 @@ Result<Graph> ModelReader::read_graph(Bytes bytes, Scope* parent, std::vector<Va
     while (o.next())
       if (o.field() == 1) name = o.text();
     ValueId v = resolve(scope, name);
-    if (v == kAbsent) return invalid("Nothing makes the output " + quoted(name) + " of the graph " + quoted(g.name) + ".");
-    if (!given.insert(name).second && !parent) return invalid("The output " + quoted(name) + " of the model is listed twice.");
+    if (v == kAbsent)
+      return invalid("Nothing makes the output " + quoted(name) + " of the graph " + quoted(g.name) + ".");
+    if (!given.insert(name).second && !parent)
+      return invalid("The output " + quoted(name) + " of the model is listed twice.");
     g.outputs.push_back(v);
   }
   return g;
@@ -453,9 +464,10 @@ Result<Graph> ModelReader::read(Bytes model) {
   AI_VMM_TRY(r.status("ModelProto"));
   if (!has_graph) return Status(Code::data_loss, "The file has no graph: it is not an ONNX model, or it is cut short.");
   if (ir_version > kMaxIrVersion)
-    return Status(Code::unimplemented, "The model has IR version " + std::to_string(ir_version) + "; this build knows 1 to " +
-                                           std::to_string(kMaxIrVersion) + ".");
-  if (ir_version < 1) return Status(Code::data_loss, "The model has IR version " + std::to_string(ir_version) + "; it is damaged.");
+    return Status(Code::unimplemented, "The model has IR version " + std::to_string(ir_version) +
+                                           "; this build knows 1 to " + std::to_string(kMaxIrVersion) + ".");
+  if (ir_version < 1)
+    return Status(Code::data_loss, "The model has IR version " + std::to_string(ir_version) + "; it is damaged.");
   if (ir_version < 3) opsets.emplace("", 1);  // opsets came with IR version 3
 
   expansion_left_ = (int64_t(4) << 20) + 16 * int64_t(model.size());
@@ -471,7 +483,8 @@ Result<Graph> ModelReader::read(Bytes model) {
 
   standard["onnx.ir_version"] = std::to_string(ir_version);
   if (model_version) standard["onnx.model_version"] = std::to_string(model_version);
-  for (const auto& [domain, version] : opsets) standard[domain.empty() ? "onnx.opset" : "onnx.opset." + domain] = std::to_string(version);
+  for (const auto& [domain, version] : opsets)
+    standard[domain.empty() ? "onnx.opset" : "onnx.opset." + domain] = std::to_string(version);
   g.metadata.merge(standard);
   g.metadata.merge(metadata);
   g.symbols = symbols_.first_free();

@@ -45,9 +45,10 @@ struct ExternalFiles {
       start = end + 1;
     }
     if (!climbs) return {};
-    return Status(Code::permission_denied, "The model names \"" + location +
-                                               "\" as a file of its weights; such names must be relative, without \"..\", inside the "
-                                               "model's folder.");
+    return Status(Code::permission_denied,
+                  "The model names \"" + location +
+                      "\" as a file of its weights; such names must be relative, without \"..\", inside the "
+                      "model's folder.");
   }
 };
 
@@ -68,8 +69,10 @@ void collect(const Graph& graph, std::set<const FileBytes*>& files) {
 Result<Graph> import_onnx(const std::string& path, const ImportOptions& options) {
   std::string real = AI_VMM_TAKE(resolve_path(path));
   std::shared_ptr<const FileBytes> file = AI_VMM_TAKE(FileBytes::open(real, options.copy_weights));
-  ExternalFiles external{.folders = {folder_of(real)}, .copy = options.copy_weights, .allow_links = options.allow_links};
-  if (auto named = resolve_path(folder_of(path)); named.ok() && *named != external.folders[0]) external.folders.push_back(*named);
+  ExternalFiles external{
+      .folders = {folder_of(real)}, .copy = options.copy_weights, .allow_links = options.allow_links};
+  if (auto named = resolve_path(folder_of(path)); named.ok() && *named != external.folders[0])
+    external.folders.push_back(*named);
   TensorSource source{.owner = file, .copy = false, .external = [&](const std::string& location, Bytes& bytes) {
                         return external.open(location, bytes);
                       }};

@@ -23,7 +23,8 @@ std::string file(const std::filesystem::path& path) {
 }
 std::vector<std::filesystem::path> corpus() {
   std::vector<std::filesystem::path> all;
-  for (const auto& e : std::filesystem::directory_iterator(AI_VMM_SOURCE_DIR "/tests/fuzz/corpus")) all.push_back(e.path());
+  for (const auto& e : std::filesystem::directory_iterator(AI_VMM_SOURCE_DIR "/tests/fuzz/corpus"))
+    all.push_back(e.path());
   std::sort(all.begin(), all.end());
   return all;
 }
@@ -132,8 +133,10 @@ TEST(Import, BodiesNestOnlySoDeep) {
     GraphText inner{.nodes = {{"Relu", {"x"}, {"r0"}}}, .outputs = {value("r0")}};
     for (int i = 1; i <= depth; ++i) {
       std::string body = inner.message(), out = "r" + std::to_string(i);
-      inner = {.nodes = {{"If", {"c"}, {out}, "", {graph_attribute("then_branch", body), graph_attribute("else_branch", body)}}},
-               .outputs = {value(out)}};
+      inner = {
+          .nodes =
+              {{"If", {"c"}, {out}, "", {graph_attribute("then_branch", body), graph_attribute("else_branch", body)}}},
+          .outputs = {value(out)}};
       if (body.size() > 1 << 20) break;
     }
     return inner;
@@ -149,7 +152,8 @@ TEST(Import, BodiesNestOnlySoDeep) {
 
   std::string deep = GraphText{.nodes = {{"Relu", {"x"}, {"r"}}}, .outputs = {value("r")}}.message();
   for (int i = 0; i < 100; ++i)
-    deep = GraphText{.nodes = {{"Scan", {"x"}, {"r"}, "", {graph_attribute("body", deep)}}}, .outputs = {value("r")}}.message();
+    deep = GraphText{.nodes = {{"Scan", {"x"}, {"r"}, "", {graph_attribute("body", deep)}}}, .outputs = {value("r")}}
+               .message();
   ModelText too{.graph = {.nodes = {{"Scan", {"x"}, {"y"}, "", {graph_attribute("body", deep)}}},
                           .inputs = {f32("x", {{2}})},
                           .outputs = {value("y")}}};
@@ -159,7 +163,12 @@ TEST(Import, BodiesNestOnlySoDeep) {
 TEST(Import, NamesInBodiesShadow) {
   GraphText inner{.nodes = {{"Neg", {"outer"}, {"x"}}, {"Relu", {"x"}, {"r"}}}, .outputs = {value("r")}};
   ModelText m{.graph = {.nodes = {{"Abs", {"x"}, {"outer"}},
-                                  {"If", {"c"}, {"y"}, "", {graph_attribute("then_branch", inner.message()), graph_attribute("else_branch", inner.message())}}},
+                                  {"If",
+                                   {"c"},
+                                   {"y"},
+                                   "",
+                                   {graph_attribute("then_branch", inner.message()),
+                                    graph_attribute("else_branch", inner.message())}}},
                         .inputs = {f32("x", {{2}}), value("c", tensor_type(DType::boolean, {}))},
                         .outputs = {value("y")}}};
   Read r(m.message());
@@ -187,7 +196,8 @@ TEST(Import, FunctionsAreInlined) {
 TEST(Import, FunctionsThatCallThemselvesAreRefused) {
   ModelText m = relu();
   m.graph.nodes = {{"A", {"x"}, {"y"}, "f"}};
-  m.functions = {{"f", "A", {"p"}, {"q"}, {{"B", {"p"}, {"q"}, "f"}}}, {"f", "B", {"p"}, {"q"}, {{"A", {"p"}, {"q"}, "f"}}}};
+  m.functions = {{"f", "A", {"p"}, {"q"}, {{"B", {"p"}, {"q"}, "f"}}},
+                 {"f", "B", {"p"}, {"q"}, {{"A", {"p"}, {"q"}, "f"}}}};
   EXPECT_NE(Read(m.message()).error().find("calls itself"), std::string::npos);
 }
 
@@ -197,7 +207,8 @@ TEST(Import, FunctionsThatExpandWithoutEndAreStopped) {
   for (int i = 0; i < 40; ++i) {
     std::string next = "F" + std::to_string(i + 1), domain = i == 39 ? "" : "f";
     if (i == 39) next = "Relu";
-    m.functions.push_back({"f", "F" + std::to_string(i), {"p"}, {"r"}, {{next, {"p"}, {"q"}, domain}, {next, {"q"}, {"r"}, domain}}});
+    m.functions.push_back(
+        {"f", "F" + std::to_string(i), {"p"}, {"r"}, {{next, {"p"}, {"q"}, domain}, {next, {"q"}, {"r"}, domain}}});
   }
   EXPECT_EQ(Read(m.message()).graph.status().code(), Code::resource_exhausted);
 }
@@ -217,7 +228,8 @@ TEST(Import, InputsThatACallLeavesOutAreAbsentInside) {
 // ---------------------------------------------------------------- sizes
 
 TEST(Import, SizesHaveNames) {
-  ModelText m = relu({{.param = "batch"}, {}, {7}, {.param = "u3"}, {.param = "a b"}, {.param = "a_b"}, {.param = "x_1"}, {0}});
+  ModelText m =
+      relu({{.param = "batch"}, {}, {7}, {.param = "u3"}, {.param = "a b"}, {.param = "a_b"}, {.param = "x_1"}, {0}});
   Read r(m.message());
   ASSERT_TRUE(r.graph.ok()) << r.error();
   EXPECT_EQ(r.graph->value(r.graph->inputs[0]).type.to_string(), "f32[batch,x_1,7,u3,a_b,a_b_2,x_1_2,0]");
@@ -230,16 +242,18 @@ TEST(Import, EveryElementTypeIsDecoded) {
   Read r(file(AI_VMM_SOURCE_DIR "/tests/fuzz/corpus/typed_fields.onnx"));
   ASSERT_TRUE(r.graph.ok()) << r.error();
   std::string text = r.graph->to_text();
-  for (const char* line : {"%f16 = f16[2] [1.0, 2.0]", "%bf = bf16[2] [1.0, 2.0]", "%i4 = i4[3] [1, -2, 3]", "%u2 = u2[5] [0, 1, 2, 3, 0]",
-                           "%f8 = f8e4m3fn[2] [1.0, 2.0]", "%d = f64[1] [3.0]", "%u64 = u64[1] [9223372036854775808]",
-                           "%c = c64[1] [1.0, 2.0]", "%b <1, 0> = bool[2] [true, false]"})
+  for (const char* line :
+       {"%f16 = f16[2] [1.0, 2.0]", "%bf = bf16[2] [1.0, 2.0]", "%i4 = i4[3] [1, -2, 3]", "%u2 = u2[5] [0, 1, 2, 3, 0]",
+        "%f8 = f8e4m3fn[2] [1.0, 2.0]", "%d = f64[1] [3.0]", "%u64 = u64[1] [9223372036854775808]",
+        "%c = c64[1] [1.0, 2.0]", "%b <1, 0> = bool[2] [true, false]"})
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
 }
 
 TEST(Import, SparseInitialisersAreDense) {
   Read r(file(AI_VMM_SOURCE_DIR "/tests/fuzz/corpus/initialisers.onnx"));
   ASSERT_TRUE(r.graph.ok()) << r.error();
-  EXPECT_NE(r.graph->to_text().find("%S = f32[2,3] [0.0, 1.0, 0.0, 0.0, 0.0, 2.0]"), std::string::npos) << r.graph->to_text();
+  EXPECT_NE(r.graph->to_text().find("%S = f32[2,3] [0.0, 1.0, 0.0, 0.0, 0.0, 2.0]"), std::string::npos)
+      << r.graph->to_text();
 }
 
 std::string sparse(std::vector<int64_t> dims, std::vector<int64_t> indices, int64_t values) {
@@ -250,8 +264,9 @@ std::string sparse(std::vector<int64_t> dims, std::vector<int64_t> indices, int6
   return w.take();
 }
 TEST(Import, AbsurdSparseTensorsAreRefused) {
-  for (const std::string& s : {sparse({1 << 20, 1 << 20, 1 << 10}, {0}, 1), sparse({2, 2}, {4}, 1), sparse({2, 2}, {-1}, 1),
-                               sparse({2, 2}, {0}, 2), sparse({0, 2}, {0}, 1), sparse({-1}, {0}, 1)}) {
+  for (const std::string& s :
+       {sparse({1 << 20, 1 << 20, 1 << 10}, {0}, 1), sparse({2, 2}, {4}, 1), sparse({2, 2}, {-1}, 1),
+        sparse({2, 2}, {0}, 2), sparse({0, 2}, {0}, 1), sparse({-1}, {0}, 1)}) {
     ModelText m = relu();
     m.graph.sparse = {s};
     EXPECT_FALSE(Read(m.message()).graph.ok());
@@ -275,10 +290,12 @@ TEST(Import, TensorsOfWrongSizeAreRefused) {
   EXPECT_TRUE(with(tensor({2}, DType::f32, std::string(8, 0))).graph.ok());
   EXPECT_TRUE(with(tensor({0, 5}, DType::f32, "")).graph.ok());
   for (const std::string& t :
-       {tensor({2}, DType::f32, std::string(7, 0)), tensor({-1}, DType::f32, ""), tensor({int64_t(1) << 62, 4}, DType::f32, ""),
-        tensor({int64_t(1) << 61}, DType::f64, ""), tensor({2}, DType(99), std::string(8, 0)), tensor({2}, DType::string, std::string(8, 0)),
-        tensor({3}, DType::f32, std::string(8, 0), 4), tensor({2}, DType::i64, std::string(8, 0), 4), tensor({3}, DType::i64, "\x01\x02", 7),
-        tensor({2}, DType::i64, "\x80\x80", 7), tensor(std::vector<int64_t>(65, 1), DType::f32, std::string(4, 0))})
+       {tensor({2}, DType::f32, std::string(7, 0)), tensor({-1}, DType::f32, ""),
+        tensor({int64_t(1) << 62, 4}, DType::f32, ""), tensor({int64_t(1) << 61}, DType::f64, ""),
+        tensor({2}, DType(99), std::string(8, 0)), tensor({2}, DType::string, std::string(8, 0)),
+        tensor({3}, DType::f32, std::string(8, 0), 4), tensor({2}, DType::i64, std::string(8, 0), 4),
+        tensor({3}, DType::i64, "\x01\x02", 7), tensor({2}, DType::i64, "\x80\x80", 7),
+        tensor(std::vector<int64_t>(65, 1), DType::f32, std::string(4, 0))})
     EXPECT_FALSE(with(t).graph.ok());
 }
 

@@ -107,8 +107,9 @@ class ProtoReader {
 
   Status status(const char* message) const {
     if (!damaged_) return {};
-    return Status(Code::data_loss, std::string("The file is not a whole ONNX file: a ") + message + " is malformed at its field " +
-                                       std::to_string(field_) + "; fetch or export the file again.");
+    return Status(Code::data_loss, std::string("The file is not a whole ONNX file: a ") + message +
+                                       " is malformed at its field " + std::to_string(field_) +
+                                       "; fetch or export the file again.");
   }
 
  private:

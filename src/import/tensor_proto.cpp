@@ -93,7 +93,8 @@ Result<Parts> parse(Bytes bytes) {
   }
   AI_VMM_TRY(r.status("TensorProto"));
   if (two_fields) return damaged(t.name, "its elements stand in two fields of different types");
-  if (t.segment) return damaged(t.name, "it is one segment of several, a form that was never completed; export the model again");
+  if (t.segment)
+    return damaged(t.name, "it is one segment of several, a form that was never completed; export the model again");
   return t;
 }
 
@@ -103,7 +104,8 @@ Result<Tensor> place(DType dtype, Shape shape, Bytes data, const std::shared_ptr
   if (is_complex(dtype)) align /= 2;
   bool aligned = reinterpret_cast<uintptr_t>(data.data()) % align == 0;
   // A bool that is neither 0 nor 1 must not be viewed.
-  bool odd = dtype == DType::boolean && std::any_of(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; });
+  bool odd =
+      dtype == DType::boolean && std::any_of(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; });
   if (!copy && !odd && !data.empty() && (aligned || data.size() >= kCopyUnaligned))
     return Tensor::view(dtype, std::move(shape), data.data(), owner);
   Tensor t = AI_VMM_TAKE(Tensor::make(dtype, std::move(shape)));
@@ -145,17 +147,18 @@ Result<Tensor> external(const Parts& t, DType dtype, int64_t need, TensorSource&
   }
   if (dtype == DType::string) return damaged(t.name, "strings cannot be external data");
   if (length != uint64_t(need))
-    return damaged(t.name, "its external data has " + std::to_string(length) + " bytes, its shape " + to_string(t.dims) + " needs " +
-                               std::to_string(need));
+    return damaged(t.name, "its external data has " + std::to_string(length) + " bytes, its shape " +
+                               to_string(t.dims) + " needs " + std::to_string(need));
   if (!source.external)
-    return Status(Code::invalid_argument, "The tensor \"" + std::string(t.name) + "\" lies in the file \"" + location +
-                                              "\", but the model was given as bytes, without a folder; give its path instead.");
+    return Status(Code::invalid_argument,
+                  "The tensor \"" + std::string(t.name) + "\" lies in the file \"" + location +
+                      "\", but the model was given as bytes, without a folder; give its path instead.");
   Bytes file;
   auto opened = source.external(location, file);
   if (!opened.ok()) return std::move(opened).status().during("the reading of tensor \"" + std::string(t.name) + "\"");
   if (offset > file.size() || length > file.size() - offset)
-    return damaged(t.name, "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) + " are beyond the end of \"" +
-                               location + "\", which has " + std::to_string(file.size()));
+    return damaged(t.name, "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) +
+                               " are beyond the end of \"" + location + "\", which has " + std::to_string(file.size()));
   return place(dtype, t.dims, file.subspan(offset, length), *opened, false);
 }
 
@@ -194,10 +197,12 @@ Result<NamedTensor> read_tensor_proto(Bytes bytes, TensorSource& source) {
   Parts t = AI_VMM_TAKE(parse(bytes));
   if (t.dtype <= 0 || t.dtype >= kDTypeCount)
     return Status(t.dtype == 27 || t.dtype == 28 ? Code::unimplemented : Code::data_loss,
-                  "The tensor \"" + std::string(t.name) + "\" has element type " + std::to_string(t.dtype) + ", which this build does not know.");
+                  "The tensor \"" + std::string(t.name) + "\" has element type " + std::to_string(t.dtype) +
+                      ", which this build does not know.");
   auto dtype = DType(t.dtype);
   if (t.dims.size() > kMaxRank)
-    return Status(Code::invalid_argument, "The tensor \"" + std::string(t.name) + "\" has more than " + std::to_string(kMaxRank) + " dimensions.");
+    return Status(Code::invalid_argument, "The tensor \"" + std::string(t.name) + "\" has more than " +
+                                              std::to_string(kMaxRank) + " dimensions.");
   auto count = element_count(t.dims);
   if (!count || *count > (int64_t(1) << 56))
     return damaged(t.name, "its shape " + to_string(t.dims) + " is negative or larger than any memory");
@@ -208,16 +213,17 @@ Result<NamedTensor> read_tensor_proto(Bytes bytes, TensorSource& source) {
   if (dtype == DType::string && !t.raw.empty()) return damaged(t.name, "strings cannot be raw_data");
   if (t.has_raw && !t.entries && dtype != DType::string) {
     if (int64_t(t.raw.size()) != need)
-      return damaged(t.name, "it has " + std::to_string(t.raw.size()) + " bytes; its shape " + to_string(t.dims) + " of " + name(dtype) +
-                                 " needs " + std::to_string(need));
+      return damaged(t.name, "it has " + std::to_string(t.raw.size()) + " bytes; its shape " + to_string(t.dims) +
+                                 " of " + name(dtype) + " needs " + std::to_string(need));
     return NamedTensor{t.name, AI_VMM_TAKE(place(dtype, t.dims, t.raw, source.owner, source.copy))};
   }
   if (t.entries && t.data_field != typed_field(dtype))
-    return damaged(t.name, "elements of " + std::string(name(dtype)) + " do not belong into field " + std::to_string(t.data_field));
+    return damaged(t.name, "elements of " + std::string(name(dtype)) + " do not belong into field " +
+                               std::to_string(t.data_field));
   auto expected = uint64_t(bits(dtype) > 0 && bits(dtype) < 8 ? need : is_complex(dtype) ? *count * 2 : *count);
   if (t.entries != expected)
-    return damaged(t.name, "it has " + std::to_string(t.entries) + " entries; its shape " + to_string(t.dims) + " of " + name(dtype) +
-                               " needs " + std::to_string(expected));
+    return damaged(t.name, "it has " + std::to_string(t.entries) + " entries; its shape " + to_string(t.dims) + " of " +
+                               name(dtype) + " needs " + std::to_string(expected));
   if (t.chunks == 1 && (t.data_field == 4 || t.data_field == 10) && t.packed.size() == size_t(need))
     return NamedTensor{t.name, AI_VMM_TAKE(place(dtype, t.dims, t.packed, source.owner, source.copy))};
   return NamedTensor{t.name, AI_VMM_TAKE(decode(t, dtype, bytes))};
@@ -239,11 +245,13 @@ Result<NamedTensor> read_sparse_tensor_proto(Bytes bytes, TensorSource& source) 
   if (dims.size() > kMaxRank || !count) return damaged(name, "its shape " + to_string(dims) + " is absurd");
   int64_t entries = values.tensor.count();
   DType dtype = values.tensor.dtype();
-  if (values.tensor.rank() != 1 || bits(dtype) < 8) return damaged(name, "the values of a sparse tensor must be a list of numbers");
+  if (values.tensor.rank() != 1 || bits(dtype) < 8)
+    return damaged(name, "the values of a sparse tensor must be a list of numbers");
   int64_t size = bits(dtype) / 8;
   if (*count > source.sparse_allowance / size)
-    return Status(Code::resource_exhausted, "The sparse tensor \"" + std::string(name) + "\" of shape " + to_string(dims) +
-                                                " would take more memory when dense than a model may use for such tensors.");
+    return Status(Code::resource_exhausted,
+                  "The sparse tensor \"" + std::string(name) + "\" of shape " + to_string(dims) +
+                      " would take more memory when dense than a model may use for such tensors.");
   source.sparse_allowance -= *count * size;
   Tensor indices = Tensor::vector<int64_t>({});
   if (!indices_bytes.empty()) {
@@ -261,12 +269,15 @@ Result<NamedTensor> read_sparse_tensor_proto(Bytes bytes, TensorSource& source) 
     int64_t at = 0;
     bool inside = true;
     for (int64_t a = 0; a < (linear ? 1 : rank); ++a) {
-      int64_t i = read_int64(DType::i64, indices.data(), linear ? k : k * rank + a), n = linear ? *count : dims[size_t(a)];
+      int64_t i = read_int64(DType::i64, indices.data(), linear ? k : k * rank + a),
+              n = linear ? *count : dims[size_t(a)];
       inside = inside && i >= 0 && i < n;
       if (inside) at = at * (linear ? 1 : n) + i;
     }
-    if (!inside || *count == 0) return damaged(name, "entry " + std::to_string(k) + " lies outside the shape " + to_string(dims));
-    std::memcpy(static_cast<char*>(dense.mutable_data()) + at * size, static_cast<const char*>(values.tensor.data()) + k * size, size_t(size));
+    if (!inside || *count == 0)
+      return damaged(name, "entry " + std::to_string(k) + " lies outside the shape " + to_string(dims));
+    std::memcpy(static_cast<char*>(dense.mutable_data()) + at * size,
+                static_cast<const char*>(values.tensor.data()) + k * size, size_t(size));
   }
   return NamedTensor{name, std::move(dense)};
 }

@@ -26,8 +26,8 @@ struct NamedTensor {
   Tensor tensor;
 };
 
-// Views the bytes in place where it can: raw_data, packed floats and external data. A view starts wherever the bytes lie
-// in the file, so tensors of 4 KiB and more may be unaligned; smaller ones are copied when they are.
+// Views the bytes in place where it can: raw_data, packed floats and external data. A view starts wherever the bytes
+// lie in the file, so tensors of 4 KiB and more may be unaligned; smaller ones are copied when they are.
 Result<NamedTensor> read_tensor_proto(Bytes bytes, TensorSource& source);
 Result<NamedTensor> read_sparse_tensor_proto(Bytes bytes, TensorSource& source);  // dense
 

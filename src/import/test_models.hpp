@@ -40,7 +40,9 @@ inline std::string value(std::string_view name, const std::string& type = "") {
   if (!type.empty()) w.bytes(2, type);
   return w.take();
 }
-inline std::string f32(std::string_view name, const std::vector<Size>& sizes) { return value(name, tensor_type(DType::f32, sizes)); }
+inline std::string f32(std::string_view name, const std::vector<Size>& sizes) {
+  return value(name, tensor_type(DType::f32, sizes));
+}
 
 inline std::string graph_attribute(std::string_view name, const std::string& graph) {
   ProtoWriter w;
@@ -78,7 +80,7 @@ struct NodeText {
 struct GraphText {
   std::vector<NodeText> nodes;
   std::vector<std::string> inputs = {}, outputs = {};  // ValueInfoProto
-  std::vector<std::string> initialisers = {};     // TensorProto
+  std::vector<std::string> initialisers = {};          // TensorProto
   std::vector<std::string> sparse = {};
   std::string message() const {
     ProtoWriter w;

@@ -25,7 +25,9 @@ Dim Symbols::named(std::string_view param) {
   return it->second;
 }
 
-Dim Symbols::unnamed(std::string_view value, size_t axis) { return take(std::string(value) + "_" + std::to_string(axis)); }
+Dim Symbols::unnamed(std::string_view value, size_t axis) {
+  return take(std::string(value) + "_" + std::to_string(axis));
+}
 
 namespace {
 
@@ -42,7 +44,8 @@ struct TypeReader {
   }
 
   Result<DType> element(int64_t number) {
-    if (number < 0 || number >= kDTypeCount) return bad("has element type " + std::to_string(number) + ", which this build does not know");
+    if (number < 0 || number >= kDTypeCount)
+      return bad("has element type " + std::to_string(number) + ", which this build does not know");
     return DType(number);
   }
 

@@ -29,7 +29,8 @@ Offsets place(std::span<const Lifetime> buffers, const std::vector<size_t>& orde
     r.at[b] = best >= 0 ? best : end;
     r.total = std::max(r.total, r.at[b] + bytes);
     if (r.total >= give_up) return r;
-    auto above = std::upper_bound(placed.begin(), placed.end(), b, [&](size_t x, size_t y) { return r.at[x] < r.at[y]; });
+    auto above =
+        std::upper_bound(placed.begin(), placed.end(), b, [&](size_t x, size_t y) { return r.at[x] < r.at[y]; });
     placed.insert(above, b);
   }
   return r;

@@ -21,7 +21,8 @@ class GraphView {
 
  private:
   int64_t code(const Dim& dim);
-  const AiVmmValue* value(std::string_view name, const Type& type, const Tensor& constant, const std::vector<Dim>* ints);
+  const AiVmmValue* value(std::string_view name, const Type& type, const Tensor& constant,
+                          const std::vector<Dim>* ints);
   template <class T>
   const T* keep(std::vector<T> list);
 

@@ -27,7 +27,8 @@ Result<Activation> activation(const Node& node, const std::string& name, std::op
     return with(0.2f, 0.5f, [](double x, double a, double b) { return std::clamp(a * x + b, 0.0, 1.0); });
   if (n == "elu") return with(1, 0, [](double x, double a, double) { return x < 0 ? a * std::expm1(x) : x; });
   if (n == "selu")
-    return with(1.67326319f, 1.05070102f, [](double x, double a, double b) { return b * (x < 0 ? a * std::expm1(x) : x); });
+    return with(1.67326319f, 1.05070102f,
+                [](double x, double a, double b) { return b * (x < 0 ? a * std::expm1(x) : x); });
   if (n == "softsign") return with(0, 0, [](double x, double, double) { return x / (1 + std::fabs(x)); });
   if (n == "softplus")
     return with(0, 0, [](double x, double, double) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); });

@@ -11,7 +11,8 @@ namespace ai_vmm {
 using Activation = std::function<double(double)>;
 
 // `name` in any case: Relu, Tanh, Sigmoid, Affine, LeakyRelu, ThresholdedRelu, ScaledTanh, HardSigmoid, Elu, Softsign,
-// Softplus, Selu (beta stands for gamma), Clip (alpha: low, beta: high). Without alpha and beta the function has its ONNX defaults.
+// Softplus, Selu (beta stands for gamma), Clip (alpha: low, beta: high). Without alpha and beta the function has its
+// ONNX defaults.
 Result<Activation> activation(const Node& node, const std::string& name, std::optional<float> alpha = {},
                               std::optional<float> beta = {});
 

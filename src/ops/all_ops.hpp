@@ -13,6 +13,6 @@ std::vector<std::span<const OpDef>> op_families();
 namespace detail {
 // infer_types for a graph or body whose fresh symbols are numbered from `symbols`.
 Status infer_graph(Graph& graph, int64_t& symbols);
-}
+}  // namespace detail
 
 }  // namespace ai_vmm

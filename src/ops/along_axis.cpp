@@ -17,8 +17,7 @@ namespace {
 struct AxisView {
   int64_t outer = 1, n = 1, inner = 1;
   AxisView(const Shape& shape, int64_t axis) {
-    for (size_t i = 0; i < shape.size(); ++i)
-      (int64_t(i) < axis ? outer : int64_t(i) > axis ? inner : n) *= shape[i];
+    for (size_t i = 0; i < shape.size(); ++i) (int64_t(i) < axis ? outer : int64_t(i) > axis ? inner : n) *= shape[i];
   }
   size_t at(int64_t o, int64_t k, int64_t i) const { return size_t((o * n + k) * inner + i); }
 };
@@ -114,14 +113,18 @@ Status eval_cumulative(Eval& e, int start, Step step) {
 }
 Status eval_cumsum(Eval& e) {
   return eval_cumulative(e, 0, []<class T>(T x, T y) {
-    if constexpr (std::is_floating_point_v<T>) return x + y;
-    else return rules::i_add(x, y);
+    if constexpr (std::is_floating_point_v<T>)
+      return x + y;
+    else
+      return rules::i_add(x, y);
   });
 }
 Status eval_cumprod(Eval& e) {
   return eval_cumulative(e, 1, []<class T>(T x, T y) {
-    if constexpr (std::is_floating_point_v<T>) return x * y;
-    else return rules::i_mul(x, y);
+    if constexpr (std::is_floating_point_v<T>)
+      return x * y;
+    else
+      return rules::i_mul(x, y);
   });
 }
 Status infer_cumulative(Infer& c) {
@@ -205,7 +208,8 @@ const OpDef kOps[] = {
      "Running products along an axis, from the end with reverse, without the element itself with exclusive.", kNoTrait,
      infer_cumulative, nullptr, eval_cumprod},
     {"TopK", "", 24, "X:T, K:i64 -> Values:T, Indices:i64 | T: numeric", "sorted:int=1, largest:int=1, axis:int=-1",
-     "The K largest (or smallest) elements along an axis, in order, and their indices; among equals the lower index goes "
+     "The K largest (or smallest) elements along an axis, in order, and their indices; among equals the lower index "
+     "goes "
      "first.",
      kNoTrait, infer_top_k, cost_top_k, eval_top_k},
 };

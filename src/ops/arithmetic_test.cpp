@@ -1,5 +1,5 @@
-// Corners of arithmetic that the conformance cases do not reach: overflow, division by zero, NaN, empty sets, text, seeds,
-// and attributes or inputs that make no sense.
+// Corners of arithmetic that the conformance cases do not reach: overflow, division by zero, NaN, empty sets, text,
+// seeds, and attributes or inputs that make no sense.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -93,7 +93,8 @@ TEST(Arithmetic, NaNAndInfinityPass) {
     EXPECT_TRUE(std::isnan(values(Op(op, {y, x}).one())[0])) << op;
   }
   EXPECT_EQ(values(Op("Round", {typed(DType::f32, {0.5, 1.5, -0.5, -2.5})}).one()), (Values{0, 2, 0, -2}));
-  EXPECT_EQ(values(Op("Mod", {typed(DType::f64, {5, -5, 5, 0}), typed(DType::f64, {kInf, kInf, -3, -3})}).one()), (Values{5, kInf, -1, 0}));
+  EXPECT_EQ(values(Op("Mod", {typed(DType::f64, {5, -5, 5, 0}), typed(DType::f64, {kInf, kInf, -3, -3})}).one()),
+            (Values{5, kInf, -1, 0}));
 }
 
 TEST(Arithmetic, NarrowFloatsAreRoundedOnce) {
@@ -108,9 +109,10 @@ TEST(Reductions, EmptySetsGiveTheStart) {
     DType t;
     double low, high;
   };
-  for (auto [t, low, high] : {Ends{DType::i8, -128, 127}, Ends{DType::u8, 0, 255}, Ends{DType::i32, INT32_MIN, INT32_MAX},
-                              Ends{DType::u32, 0, UINT32_MAX}, Ends{DType::f32, -kInf, kInf}, Ends{DType::f16, -kInf, kInf},
-                              Ends{DType::boolean, 0, 1}}) {
+  for (auto [t, low, high] :
+       {Ends{DType::i8, -128, 127}, Ends{DType::u8, 0, 255}, Ends{DType::i32, INT32_MIN, INT32_MAX},
+        Ends{DType::u32, 0, UINT32_MAX}, Ends{DType::f32, -kInf, kInf}, Ends{DType::f16, -kInf, kInf},
+        Ends{DType::boolean, 0, 1}}) {
     Tensor x = typed(t, {0, 2}, {}), axes = Tensor::vector<int64_t>({0});
     EXPECT_EQ(values(Op("ReduceMax", {x, axes}).one()), (Values{low, low})) << name(t);
     EXPECT_EQ(values(Op("ReduceMin", {x, axes}).one()), (Values{high, high})) << name(t);
@@ -146,13 +148,16 @@ TEST(TopK, OrdersTiesAndNaN) {
 TEST(Cast, NumbersAndTheirText) {
   auto text = [](Tensor x) { return ref::load<std::string>(Op("Cast", {x}).with("to", int64_t(DType::string)).one()); };
   using Text = std::vector<std::string>;
-  EXPECT_EQ(text(typed(DType::f32, {0.1, 1, -2.5, 1e20, kNaN, kInf, -kInf})), (Text{"0.1", "1", "-2.5", "1e+20", "NaN", "INF", "-INF"}));
+  EXPECT_EQ(text(typed(DType::f32, {0.1, 1, -2.5, 1e20, kNaN, kInf, -kInf})),
+            (Text{"0.1", "1", "-2.5", "1e+20", "NaN", "INF", "-INF"}));
   EXPECT_EQ(text(Tensor::vector<double>({0.1, 1.0 / 3})), (Text{"0.1", "0.3333333333333333"}));
   EXPECT_EQ(text(Tensor::vector<uint64_t>({~uint64_t(0)})), Text{"18446744073709551615"});
   EXPECT_EQ(text(Tensor::vector<int64_t>({INT64_MIN})), Text{"-9223372036854775808"});
   EXPECT_EQ(text(Tensor::vector<bool>({true, false})), (Text{"1", "0"}));
 
-  auto number = [](const char* s, DType to) { return Op("Cast", {Tensor::vector<std::string>({s})}).with("to", int64_t(to)); };
+  auto number = [](const char* s, DType to) {
+    return Op("Cast", {Tensor::vector<std::string>({s})}).with("to", int64_t(to));
+  };
   auto parsed = [&](const char* s, DType to = DType::f32) { return values(number(s, to).one())[0]; };
   EXPECT_EQ(parsed("1E8"), 1e8);
   EXPECT_EQ(parsed("1e-5"), double(1e-5f));
@@ -165,7 +170,8 @@ TEST(Cast, NumbersAndTheirText) {
   EXPECT_EQ(parsed("100.5", DType::i32), 100);
   EXPECT_EQ(number("18446744073709551615", DType::u64).one().as<uint64_t>()[0], ~uint64_t(0));
   EXPECT_EQ(number("-9223372036854775808", DType::i64).one().as<int64_t>()[0], INT64_MIN);
-  for (const char* s : {"", "Hello", "1.2.3", "+-1", "0x", "1e"}) EXPECT_NE(number(s, DType::f32).error().find("not a number"), std::string::npos) << s;
+  for (const char* s : {"", "Hello", "1.2.3", "+-1", "0x", "1e"})
+    EXPECT_NE(number(s, DType::f32).error().find("not a number"), std::string::npos) << s;
 }
 
 TEST(Cast, RefusesUnknownTypesAndModes) {
@@ -175,13 +181,20 @@ TEST(Cast, RefusesUnknownTypesAndModes) {
   n.def = find_op("", "Cast");
   n.set("to", int64_t(99));
   EXPECT_NE(infer_types(g).message().find("99"), std::string::npos);
-  EXPECT_NE(Op("Cast", {typed(DType::f32, {1})}).with("to", int64_t(DType::f8e8m0)).with("round_mode", "sideways").error().find("sideways"),
+  EXPECT_NE(Op("Cast", {typed(DType::f32, {1})})
+                .with("to", int64_t(DType::f8e8m0))
+                .with("round_mode", "sideways")
+                .error()
+                .find("sideways"),
             std::string::npos);
-  EXPECT_NE(Op("BitCast", {typed(DType::f32, {1})}).with("to", int64_t(DType::i64)).error().find("width"), std::string::npos);
+  EXPECT_NE(Op("BitCast", {typed(DType::f32, {1})}).with("to", int64_t(DType::i64)).error().find("width"),
+            std::string::npos);
 }
 
 TEST(Range, CountsWithoutOverflow) {
-  auto range = [](int64_t a, int64_t b, int64_t d) { return Op("Range", {Tensor::scalar(a), Tensor::scalar(b), Tensor::scalar(d)}); };
+  auto range = [](int64_t a, int64_t b, int64_t d) {
+    return Op("Range", {Tensor::scalar(a), Tensor::scalar(b), Tensor::scalar(d)});
+  };
   EXPECT_EQ(values(range(INT64_MAX - 2, INT64_MAX, 1).one()).size(), 2u);
   EXPECT_EQ(range(INT64_MAX, INT64_MIN, INT64_MIN).one().count(), 2);
   EXPECT_EQ(range(0, 5, -1).one().count(), 0);
@@ -202,27 +215,46 @@ TEST(Einsum, RefusesMalformedEquations) {
 
 TEST(Quantisation, RoundsHalfToEvenAndSaturates) {
   Tensor x = typed(DType::f32, {0.5, 1.5, 2.5, -0.5, 1000, -1000, kNaN}), scale = Tensor::scalar(1.0f);
-  EXPECT_EQ(values(Op("QuantizeLinear", {x, scale, Tensor::scalar<uint8_t>(10)}).one()), (Values{10, 12, 12, 10, 255, 0, 0}));
-  EXPECT_EQ(values(Op("QuantizeLinear", {x, scale}).with("output_dtype", int64_t(DType::i4)).one()), (Values{0, 2, 2, 0, 7, -8, -8}));
+  EXPECT_EQ(values(Op("QuantizeLinear", {x, scale, Tensor::scalar<uint8_t>(10)}).one()),
+            (Values{10, 12, 12, 10, 255, 0, 0}));
+  EXPECT_EQ(values(Op("QuantizeLinear", {x, scale}).with("output_dtype", int64_t(DType::i4)).one()),
+            (Values{0, 2, 2, 0, 7, -8, -8}));
   Tensor w = typed(DType::i8, {1, 5}, {1, 2, 3, 4, 5}), scales = typed(DType::f32, {1, 3}, {1, 10, 100});
   EXPECT_EQ(values(Op("DequantizeLinear", {w, scales}).with("axis", int64_t(1)).with("block_size", int64_t(2)).one()),
             (Values{1, 2, 30, 40, 500}));
-  EXPECT_NE(Op("DequantizeLinear", {w, scales}).with("block_size", int64_t(3)).error().find("does not fit"), std::string::npos);
-  EXPECT_NE(Op("DequantizeLinear", {w, typed(DType::f32, {1, 2})}).with("axis", int64_t(1)).error().find("does not fit"), std::string::npos);
+  EXPECT_NE(Op("DequantizeLinear", {w, scales}).with("block_size", int64_t(3)).error().find("does not fit"),
+            std::string::npos);
+  EXPECT_NE(
+      Op("DequantizeLinear", {w, typed(DType::f32, {1, 2})}).with("axis", int64_t(1)).error().find("does not fit"),
+      std::string::npos);
 }
 
 TEST(Quantisation, PackedWeightsAreCheckedAgainstTheirAttributes) {
   auto run = [](int64_t k, int64_t n, int64_t block, int64_t bits) {
-    return Op("MatMulNBits", {typed(DType::f32, {1, 16}, Values(16, 1)), typed(DType::u8, {2, 1, 8}, Values(16, 0x21)), typed(DType::f32, {2, 1}, {1, 2})},
-               "com.microsoft").with("K", k).with("N", n).with("block_size", block).with("bits", bits);
+    return Op("MatMulNBits",
+              {typed(DType::f32, {1, 16}, Values(16, 1)), typed(DType::u8, {2, 1, 8}, Values(16, 0x21)),
+               typed(DType::f32, {2, 1}, {1, 2})},
+              "com.microsoft")
+        .with("K", k)
+        .with("N", n)
+        .with("block_size", block)
+        .with("bits", bits);
   };
   EXPECT_EQ(values(run(16, 2, 16, 4).one()), (Values{8 * (1 - 8) + 8 * (2 - 8), 2 * (8 * (1 - 8) + 8 * (2 - 8))}));
-  for (auto [k, n, block, bits] : {std::array<int64_t, 4>{16, 2, 16, 3}, {17, 2, 16, 4}, {16, 3, 16, 4}, {16, 2, 0, 4}, {16, 2, 8, 4}, {-1, 2, 16, 4}, {16, int64_t(1) << 60, 16, 4}})
+  for (auto [k, n, block, bits] : {std::array<int64_t, 4>{16, 2, 16, 3},
+                                   {17, 2, 16, 4},
+                                   {16, 3, 16, 4},
+                                   {16, 2, 0, 4},
+                                   {16, 2, 8, 4},
+                                   {-1, 2, 16, 4},
+                                   {16, int64_t(1) << 60, 16, 4}})
     EXPECT_NE(run(k, n, block, bits).error(), "") << k << " " << n << " " << block << " " << bits;
 }
 
 TEST(RandomOperators, SeedsRepeatAndMomentsAreRight) {
-  auto draw = [](const char* op, float seed) { return Op(op).with("shape", std::vector<int64_t>{20000}).with("seed", seed).one(); };
+  auto draw = [](const char* op, float seed) {
+    return Op(op).with("shape", std::vector<int64_t>{20000}).with("seed", seed).one();
+  };
   for (const char* op : {"RandomNormal", "RandomUniform"}) {
     Tensor a = draw(op, 1), b = draw(op, 1), c = draw(op, 2);
     EXPECT_TRUE(identical(a, b)) << op;
@@ -244,11 +276,13 @@ TEST(Losses, IgnoredClassesCountForNothing) {
   Tensor x = typed(DType::f32, {3, 2}, {-1, -2, -3, -4, -5, -6}), labels = Tensor::vector<int64_t>({0, 7, 1});
   EXPECT_EQ(values(Op("NegativeLogLikelihoodLoss", {x, labels}).with("ignore_index", int64_t(7)).one())[0], 3.5);
   EXPECT_NE(Op("NegativeLogLikelihoodLoss", {x, labels}).error().find("class 7"), std::string::npos);
-  EXPECT_NE(Op("NegativeLogLikelihoodLoss", {x, labels}).with("reduction", "max").error().find("max"), std::string::npos);
+  EXPECT_NE(Op("NegativeLogLikelihoodLoss", {x, labels}).with("reduction", "max").error().find("max"),
+            std::string::npos);
 }
 
 TEST(Types, InputsThatShareAVariableAgree) {
-  EXPECT_NE(Op("Add", {typed(DType::f32, {1}), typed(DType::i32, {1})}).error().find("one element type"), std::string::npos);
+  EXPECT_NE(Op("Add", {typed(DType::f32, {1}), typed(DType::i32, {1})}).error().find("one element type"),
+            std::string::npos);
   EXPECT_NE(Op("Add", {typed(DType::f32, {1})}).error().find("lacks its input"), std::string::npos);
   EXPECT_NE(Op("Floor", {typed(DType::i32, {1})}).error().find("does not take"), std::string::npos);
 }

@@ -25,18 +25,21 @@ Result<Heads> load_heads(const Eval& e, const Tensor& t, int64_t heads) {
     return h;
   }
   if (t.rank() != 3 || heads < 1 || t.dim(2) % heads != 0)
-    return e.error("a tensor of shape " + to_string(t.shape()) + " does not divide into " + std::to_string(heads) + " heads.");
+    return e.error("a tensor of shape " + to_string(t.shape()) + " does not divide into " + std::to_string(heads) +
+                   " heads.");
   Heads h = AI_VMM_TAKE(Heads::make(t.dim(0), heads, t.dim(1), t.dim(2) / heads));
   auto v = ref::load<double>(t);
   for (int64_t b = 0; b < h.batch; ++b)
     for (int64_t i = 0; i < h.length; ++i)
-      for (int64_t k = 0; k < heads; ++k) std::copy_n(v.data() + ((b * h.length + i) * heads + k) * h.size, h.size, h.row(b, k, i));
+      for (int64_t k = 0; k < heads; ++k)
+        std::copy_n(v.data() + ((b * h.length + i) * heads + k) * h.size, h.size, h.row(b, k, i));
   return h;
 }
 
 Result<Heads> append(const Eval& e, const Heads& past, const Heads& next) {
   if (past.batch != next.batch || past.heads != next.heads || past.size != next.size)
-    return e.error("a past of shape " + to_string(past.shape()) + " does not go before " + to_string(next.shape()) + ".");
+    return e.error("a past of shape " + to_string(past.shape()) + " does not go before " + to_string(next.shape()) +
+                   ".");
   Heads all = AI_VMM_TAKE(Heads::make(next.batch, next.heads, past.length + next.length, next.size));
   for (int64_t b = 0; b < all.batch; ++b)
     for (int64_t h = 0; h < all.heads; ++h) {
@@ -172,13 +175,17 @@ class Mask {
   static Result<Mask> load(const Eval& e, const Tensor& t, const Shape& scores) {
     Mask m;
     Shape target = scores;
-    if (t.rank() < 1 || t.rank() > 4) return e.error("attn_mask has shape " + to_string(t.shape()) + "; its rank must be 1 to 4.");
+    if (t.rank() < 1 || t.rank() > 4)
+      return e.error("attn_mask has shape " + to_string(t.shape()) + "; its rank must be 1 to 4.");
     m.keys_ = t.dim(t.rank() - 1);
-    if (m.keys_ > scores[3]) return e.error("attn_mask has shape " + to_string(t.shape()) + " for " + std::to_string(scores[3]) + " keys.");
+    if (m.keys_ > scores[3])
+      return e.error("attn_mask has shape " + to_string(t.shape()) + " for " + std::to_string(scores[3]) + " keys.");
     target[3] = m.keys_;
     const Shape shapes[] = {target, t.shape()};
     Shape all = AI_VMM_TAKE(ref::broadcast(e, shapes));
-    if (all != target) return e.error("attn_mask has shape " + to_string(t.shape()) + ", which does not broadcast to " + to_string(scores) + ".");
+    if (all != target)
+      return e.error("attn_mask has shape " + to_string(t.shape()) + ", which does not broadcast to " +
+                     to_string(scores) + ".");
     m.strides_ = ref::broadcast_strides(t.shape(), target);
     m.values_ = ref::load<double>(t);
     if (t.dtype() == DType::boolean)
@@ -187,7 +194,8 @@ class Mask {
   }
   double at(int64_t b, int64_t h, int64_t i, int64_t j) const {
     if (strides_.empty()) return 0;
-    return j >= keys_ ? -INFINITY : values_[size_t(b * strides_[0] + h * strides_[1] + i * strides_[2] + j * strides_[3])];
+    return j >= keys_ ? -INFINITY
+                      : values_[size_t(b * strides_[0] + h * strides_[1] + i * strides_[2] + j * strides_[3])];
   }
 
  private:
@@ -212,17 +220,23 @@ Status eval_attention(Eval& e) {
     k = AI_VMM_TAKE(append(e, past_k, k));
     v = AI_VMM_TAKE(append(e, past_v, v));
   }
-  if (k.batch != q.batch || v.batch != q.batch || k.size != q.size || k.length != v.length || k.heads != v.heads || k.heads < 1 || q.heads % k.heads != 0)
-    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " + to_string(v.shape()) + " do not go together.");
+  if (k.batch != q.batch || v.batch != q.batch || k.size != q.size || k.length != v.length || k.heads != v.heads ||
+      k.heads < 1 || q.heads % k.heads != 0)
+    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " +
+                   to_string(v.shape()) + " do not go together.");
   Shape scores{q.batch, q.heads, q.length, k.length};
   Mask mask;
   if (e.has(3)) mask = AI_VMM_TAKE(Mask::load(e, e.in(3), scores));
   std::vector<int64_t> valid;
   if (e.has(6)) {
     valid = ref::ints(e.in(6));
-    if (int64_t(valid.size()) != q.batch) return e.error("nonpad_kv_seqlen holds " + std::to_string(valid.size()) + " numbers for a batch of " + std::to_string(q.batch) + ".");
+    if (int64_t(valid.size()) != q.batch)
+      return e.error("nonpad_kv_seqlen holds " + std::to_string(valid.size()) + " numbers for a batch of " +
+                     std::to_string(q.batch) + ".");
     for (int64_t n_valid : valid)
-      if (n_valid < 0 || n_valid > k.length) return e.error("nonpad_kv_seqlen " + std::to_string(n_valid) + " is outside [0, " + std::to_string(k.length) + "].");
+      if (n_valid < 0 || n_valid > k.length)
+        return e.error("nonpad_kv_seqlen " + std::to_string(n_valid) + " is outside [0, " + std::to_string(k.length) +
+                       "].");
   }
   bool causal = n.i("is_causal") != 0;
   int64_t left = n.i("left_window_size", -1), right = n.i("right_window_size", -1);
@@ -230,7 +244,8 @@ Status eval_attention(Eval& e) {
 
   int mode = int(n.i("qk_matmul_output_mode"));
   std::vector<double> observed;
-  AttentionCall call{q, k, v, n.has("scale") ? double(n.f("scale")) : 1 / std::sqrt(double(q.size)), n.f("softcap"), {}, {}, {}};
+  AttentionCall call{q,  k,  v, n.has("scale") ? double(n.f("scale")) : 1 / std::sqrt(double(q.size)), n.f("softcap"),
+                     {}, {}, {}};
   call.bias = [&](int64_t b, int64_t h, int64_t i, int64_t j) -> double {
     if (!valid.empty() && j >= valid[size_t(b)]) return -INFINITY;
     int64_t position = i + (valid.empty() ? past : valid[size_t(b)] - q.length);  // of the query among the keys
@@ -264,8 +279,8 @@ Cost cost_attention(const CostQuery& c) {
   double heads = double(packed ? std::max<int64_t>(c.node.i("q_num_heads"), 1) : q[1]);
   double kv = double(packed ? std::max<int64_t>(c.node.i("kv_num_heads"), 1) : k[1]);
   double keys = double(k[k.size() - 2]) + (past.size() == 4 ? double(past[2]) : 0);
-  return {.flops = attention_flops(double(q[0]), heads, double(q[q.size() - 2]), keys, double(q.back()) / (packed ? heads : 1),
-                                   double(v.back()) / (packed ? kv : 1))};
+  return {.flops = attention_flops(double(q[0]), heads, double(q[q.size() - 2]), keys,
+                                   double(q.back()) / (packed ? heads : 1), double(v.back()) / (packed ? kv : 1))};
 }
 
 // ---------------------------------------------------------------- RotaryEmbedding
@@ -279,14 +294,19 @@ Status eval_rotary(Eval& e) {
   const Tensor &x = e.in(0), &cos = e.in(1), &sin = e.in(2);
   Heads h = AI_VMM_TAKE(load_heads(e, x, e.node.i("num_heads")));
   int64_t dim = e.node.i("rotary_embedding_dim"), half = (dim > 0 ? dim : h.size) / 2;
-  if (dim > h.size) return e.error("rotary_embedding_dim " + std::to_string(dim) + " exceeds the head size " + std::to_string(h.size) + ".");
+  if (dim > h.size)
+    return e.error("rotary_embedding_dim " + std::to_string(dim) + " exceeds the head size " + std::to_string(h.size) +
+                   ".");
   bool by_id = e.has(3);
   if (cos.shape() != sin.shape() || cos.rank() != (by_id ? 2 : 3) || cos.dim(cos.rank() - 1) != half ||
       (!by_id && (cos.dim(0) != h.batch || cos.dim(1) != h.length)))
-    return e.error("caches of shapes " + to_string(cos.shape()) + " and " + to_string(sin.shape()) + " do not fit an input of shape " + to_string(x.shape()) + ".");
+    return e.error("caches of shapes " + to_string(cos.shape()) + " and " + to_string(sin.shape()) +
+                   " do not fit an input of shape " + to_string(x.shape()) + ".");
   std::vector<int64_t> ids;
   if (by_id) {
-    if (e.in(3).shape() != Shape{h.batch, h.length}) return e.error("position_ids has shape " + to_string(e.in(3).shape()) + "; it must be " + to_string(Shape{h.batch, h.length}) + ".");
+    if (e.in(3).shape() != Shape{h.batch, h.length})
+      return e.error("position_ids has shape " + to_string(e.in(3).shape()) + "; it must be " +
+                     to_string(Shape{h.batch, h.length}) + ".");
     ids = ref::ints(e.in(3));
   }
   auto c = ref::load<double>(cos), s = ref::load<double>(sin);
@@ -294,10 +314,12 @@ Status eval_rotary(Eval& e) {
     for (int64_t i = 0; i < h.length; ++i) {
       int64_t at = b * h.length + i;
       if (by_id) at = ids[size_t(at)];
-      if (at < 0 || (by_id && at >= cos.dim(0))) return e.error("position " + std::to_string(at) + " is outside the cache of " + std::to_string(cos.dim(0)) + ".");
+      if (at < 0 || (by_id && at >= cos.dim(0)))
+        return e.error("position " + std::to_string(at) + " is outside the cache of " + std::to_string(cos.dim(0)) +
+                       ".");
       for (int64_t k = 0; k < h.heads; ++k)
-        rotate(h.row(b, k, i), std::span(c).subspan(size_t(at * half), size_t(half)), std::span(s).subspan(size_t(at * half), size_t(half)),
-               e.node.i("interleaved") != 0);
+        rotate(h.row(b, k, i), std::span(c).subspan(size_t(at * half), size_t(half)),
+               std::span(s).subspan(size_t(at * half), size_t(half)), e.node.i("interleaved") != 0);
     }
   return store_heads(e, 0, x.dtype(), h, x.rank() == 3);
 }
@@ -307,7 +329,8 @@ Status eval_rotary(Eval& e) {
 Status infer_linear_attention(Infer& c) {
   int64_t q_heads = c.node.i("q_num_heads"), kv_heads = c.node.i("kv_num_heads");
   if (q_heads < 1 || kv_heads < 1 || q_heads % kv_heads != 0)
-    return c.error("q_num_heads " + std::to_string(q_heads) + " must be a positive multiple of kv_num_heads " + std::to_string(kv_heads) + ".");
+    return c.error("q_num_heads " + std::to_string(q_heads) + " must be a positive multiple of kv_num_heads " +
+                   std::to_string(kv_heads) + ".");
   auto q = head_dims(c, 0, "q_num_heads"), v = head_dims(c, 2, "kv_num_heads");
   DType state = c.has(3) ? c.dtype(3) : c.dtype(0);
   if (q.empty() || v.empty()) {
@@ -325,34 +348,46 @@ Status eval_linear_attention(Eval& e) {
   int64_t q_heads = n.i("q_num_heads"), kv_heads = n.i("kv_num_heads");
   std::string rule = n.s("update_rule", "gated_delta");
   bool gated = rule == "gated" || rule == "gated_delta", delta = rule == "delta" || rule == "gated_delta";
-  if (!gated && !delta && rule != "linear") return e.error("update_rule \"" + rule + "\" is not one of linear, gated, delta, gated_delta.");
-  if (e.has(4) != gated || e.has(5) != delta) return e.error("update_rule \"" + rule + "\" goes with other inputs: decay for the gated rules, beta for the delta rules.");
+  if (!gated && !delta && rule != "linear")
+    return e.error("update_rule \"" + rule + "\" is not one of linear, gated, delta, gated_delta.");
+  if (e.has(4) != gated || e.has(5) != delta)
+    return e.error("update_rule \"" + rule +
+                   "\" goes with other inputs: decay for the gated rules, beta for the delta rules.");
   if (q_heads < 1 || kv_heads < 1 || q_heads % kv_heads != 0)
-    return e.error("q_num_heads " + std::to_string(q_heads) + " must be a positive multiple of kv_num_heads " + std::to_string(kv_heads) + ".");
+    return e.error("q_num_heads " + std::to_string(q_heads) + " must be a positive multiple of kv_num_heads " +
+                   std::to_string(kv_heads) + ".");
   for (size_t k = 0; k < 3; ++k)
     if (e.in(k).rank() != 3) return e.error("query, key and value must have rank 3.");
   Heads q = AI_VMM_TAKE(load_heads(e, e.in(0), q_heads));
   Heads k = AI_VMM_TAKE(load_heads(e, e.in(1), kv_heads));
   Heads v = AI_VMM_TAKE(load_heads(e, e.in(2), kv_heads));
   if (k.size != q.size || k.batch != q.batch || v.batch != q.batch || k.length != q.length || v.length != q.length)
-    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " + to_string(v.shape()) + " do not go together.");
+    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " +
+                   to_string(v.shape()) + " do not go together.");
   Heads state = AI_VMM_TAKE(Heads::make(q.batch, kv_heads, k.size, v.size)), decay, beta;
   if (e.has(3)) {
-    if (e.in(3).shape() != state.shape()) return e.error("past_state has shape " + to_string(e.in(3).shape()) + "; it must be " + to_string(state.shape()) + ".");
+    if (e.in(3).shape() != state.shape())
+      return e.error("past_state has shape " + to_string(e.in(3).shape()) + "; it must be " + to_string(state.shape()) +
+                     ".");
     state.v = ref::load<double>(e.in(3));
   }
   auto gate = [&](size_t input, int64_t heads) -> Result<Heads> {
     const Tensor& t = e.in(input);
-    if (t.rank() != 3 || t.dim(0) != q.batch || t.dim(1) != q.length) return e.error("an input of shape " + to_string(t.shape()) + " does not give a number for each step.");
+    if (t.rank() != 3 || t.dim(0) != q.batch || t.dim(1) != q.length)
+      return e.error("an input of shape " + to_string(t.shape()) + " does not give a number for each step.");
     return load_heads(e, t, heads);
   };
   if (gated) {
     decay = AI_VMM_TAKE(gate(4, kv_heads));
-    if (decay.size != 1 && decay.size != k.size) return e.error("decay has shape " + to_string(e.in(4).shape()) + ", neither one number a head nor one a key element.");
+    if (decay.size != 1 && decay.size != k.size)
+      return e.error("decay has shape " + to_string(e.in(4).shape()) +
+                     ", neither one number a head nor one a key element.");
   }
   if (delta) {
     int64_t last = e.in(5).rank() == 3 ? e.in(5).dim(2) : 0;
-    if (last != 1 && last != kv_heads) return e.error("beta has shape " + to_string(e.in(5).shape()) + "; its last axis must be 1 or the number of key heads.");
+    if (last != 1 && last != kv_heads)
+      return e.error("beta has shape " + to_string(e.in(5).shape()) +
+                     "; its last axis must be 1 or the number of key heads.");
     beta = AI_VMM_TAKE(gate(5, last));
   }
   double scale = n.f("scale");
@@ -396,17 +431,20 @@ const OpDef kOps[] = {
      "present_value:T2?, qk_matmul_output:T1? | T1: " FLOATS ", T2: " FLOATS ", U: numeric bool",
      "is_causal:int=0, kv_num_heads:int, left_window_size:int=-1, q_num_heads:int, qk_matmul_output_mode:int=0, "
      "right_window_size:int=-1, scale:float, softcap:float=0.0, softmax_precision:int",
-     "softmax(scale * Q K^T, capped and masked) V for each head; keys and values may have fewer heads than queries and may "
+     "softmax(scale * Q K^T, capped and masked) V for each head; keys and values may have fewer heads than queries and "
+     "may "
      "follow a past, which is handed on. A query that sees no key yields zeros.",
      kComposite, infer_attention, cost_attention, eval_attention},
     {"RotaryEmbedding", "", 23, "X:T, cos_cache:T, sin_cache:T, position_ids:M? -> Y:T | T: f32 f16 bf16, M: i64",
      "interleaved:int=0, num_heads:int, rotary_embedding_dim:int=0",
-     "Rotates pairs of each head's numbers by angles that depend on the position (Su et al. 2021).", kComposite, infer_first,
-     [](const CostQuery& q) { return Cost{.flops = 3 * q.elements_in(0)}; }, eval_rotary},
+     "Rotates pairs of each head's numbers by angles that depend on the position (Su et al. 2021).", kComposite,
+     infer_first, [](const CostQuery& q) { return Cost{.flops = 3 * q.elements_in(0)}; }, eval_rotary},
     {"LinearAttention", "", 27,
-     "query:T, key:T, value:T, past_state:S?, decay:T?, beta:T? -> output:T, present_state:S | T: f16 bf16 f32, S: f16 bf16 f32",
+     "query:T, key:T, value:T, past_state:S?, decay:T?, beta:T? -> output:T, present_state:S | T: f16 bf16 f32, S: f16 "
+     "bf16 f32",
      "chunk_size:int=64, kv_num_heads:int!, q_num_heads:int!, scale:float=0.0, update_rule:string=gated_delta",
-     "Attention with a recurrent state of outer products of keys and values, optionally decaying (gated) and corrected by "
+     "Attention with a recurrent state of outer products of keys and values, optionally decaying (gated) and corrected "
+     "by "
      "what the state already holds (delta).",
      kComposite, infer_linear_attention,
      [](const CostQuery& q) {

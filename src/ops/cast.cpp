@@ -153,15 +153,18 @@ Status eval_bit_cast(Eval& e) {
 
 const OpDef kOps[] = {
     {"Cast", "", 28, "input:any -> output:any", "round_mode:string=up, saturate:int=1, to:int!",
-     "Converts elements to the type `to`. Integers keep their low bits; floats round to nearest even, and to an integer "
+     "Converts elements to the type `to`. Integers keep their low bits; floats round to nearest even, and to an "
+     "integer "
      "by truncation. saturate holds the 8-bit float kinds at their greatest number instead of infinity or NaN; "
      "round_mode (up, down, nearest) is for f8e8m0. Numbers become their shortest text, and text that spells a number "
      "becomes that number.",
      kElementwise, infer_cast, nullptr, eval_cast},
     {"CastLike", "", 25, "input:any, target_type:any -> output:any", "round_mode:string=up, saturate:int=1",
-     "Cast to the element type of the second input.", kElementwise | kComposite, infer_cast_like, nullptr, eval_cast_like},
+     "Cast to the element type of the second input.", kElementwise | kComposite, infer_cast_like, nullptr,
+     eval_cast_like},
     {"BitCast", "", 26, "input:any -> output:any", "to:int!",
-     "The same bits read as another element type of the same width.", kElementwise, infer_bit_cast, nullptr, eval_bit_cast},
+     "The same bits read as another element type of the same width.", kElementwise, infer_bit_cast, nullptr,
+     eval_bit_cast},
 };
 
 }  // namespace

@@ -30,14 +30,15 @@ class KeyMask {
       m.kind_ = per_key;
     } else if (t.shape() == Shape{batch, queries, keys}) {
       m.kind_ = per_score;
-    } else if (t.rank() == 4 && t.dim(0) == batch && t.dim(1) == 1 && t.dim(2) == t.dim(3) && t.dim(2) >= keys && queries <= keys) {
+    } else if (t.rank() == 4 && t.dim(0) == batch && t.dim(1) == 1 && t.dim(2) == t.dim(3) && t.dim(2) >= keys &&
+               queries <= keys) {
       m.kind_ = square;
       m.side_ = t.dim(2);
     } else if (t.shape() == Shape{batch, 1}) {
       m.kind_ = lengths;
     } else {
-      return e.error("a mask of shape " + to_string(t.shape()) + " does not fit a batch of " + std::to_string(batch) + ", " + std::to_string(queries) +
-                     " queries and " + std::to_string(keys) + " keys.");
+      return e.error("a mask of shape " + to_string(t.shape()) + " does not fit a batch of " + std::to_string(batch) +
+                     ", " + std::to_string(queries) + " queries and " + std::to_string(keys) + " keys.");
     }
     return m;
   }
@@ -68,7 +69,9 @@ class ScoreBias {
     if (!e.has(k)) return s;
     const Shape shapes[] = {scores, e.in(k).shape()};
     Shape all = AI_VMM_TAKE(ref::broadcast(e, shapes));
-    if (all != scores) return e.error("an attention bias of shape " + to_string(e.in(k).shape()) + " does not broadcast to " + to_string(scores) + ".");
+    if (all != scores)
+      return e.error("an attention bias of shape " + to_string(e.in(k).shape()) + " does not broadcast to " +
+                     to_string(scores) + ".");
     s.strides_ = ref::broadcast_strides(e.in(k).shape(), scores);
     s.values_ = ref::load<double>(e.in(k));
     return s;
@@ -95,11 +98,13 @@ double scale_of(const Node& n, int64_t head_size) {
 }
 
 // Columns [first, first + heads * size) of rows of `width` numbers, as heads.
-Result<Heads> columns(const std::vector<double>& rows, int64_t width, int64_t first, int64_t batch, int64_t length, int64_t heads, int64_t size) {
+Result<Heads> columns(const std::vector<double>& rows, int64_t width, int64_t first, int64_t batch, int64_t length,
+                      int64_t heads, int64_t size) {
   Heads h = AI_VMM_TAKE(Heads::make(batch, heads, length, size));
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t t = 0; t < length; ++t)
-      for (int64_t k = 0; k < heads; ++k) std::copy_n(rows.data() + (b * length + t) * width + first + k * size, size, h.row(b, k, t));
+      for (int64_t k = 0; k < heads; ++k)
+        std::copy_n(rows.data() + (b * length + t) * width + first + k * size, size, h.row(b, k, t));
   return h;
 }
 
@@ -141,15 +146,23 @@ Status infer_packed_attention(Infer& c) {
 Status eval_packed_attention(Eval& e) {
   const Node& n = e.node;
   const Tensor &x = e.in(0), &w = e.in(1);
-  if (n.i("do_rotary") || n.i("past_present_share_buffer")) return e.error("do_rotary and past_present_share_buffer are not supported.");
+  if (n.i("do_rotary") || n.i("past_present_share_buffer"))
+    return e.error("do_rotary and past_present_share_buffer are not supported.");
   int64_t heads = AI_VMM_TAKE(head_count(e));
-  if (x.rank() != 3 || w.rank() != 2 || w.dim(0) != x.dim(2)) return e.error("an input of shape " + to_string(x.shape()) + " does not go with weights of shape " + to_string(w.shape()) + ".");
+  if (x.rank() != 3 || w.rank() != 2 || w.dim(0) != x.dim(2))
+    return e.error("an input of shape " + to_string(x.shape()) + " does not go with weights of shape " +
+                   to_string(w.shape()) + ".");
   int64_t batch = x.dim(0), length = x.dim(1), in = x.dim(2), width = w.dim(1);
   auto sizes = hidden_sizes(n, width);
   for (int64_t s : sizes)
-    if (s < 0 || s % heads != 0) return e.error(std::to_string(s) + " columns do not divide into " + std::to_string(heads) + " heads.");
-  if (sizes[0] != sizes[1] || sizes[0] + sizes[1] + sizes[2] != width) return e.error("weights of shape " + to_string(w.shape()) + " do not hold Q, K and V of sizes " + to_string(sizes) + ".");
-  if (e.has(2) && e.in(2).count() != width) return e.error("the bias has shape " + to_string(e.in(2).shape()) + "; it must hold " + std::to_string(width) + " numbers.");
+    if (s < 0 || s % heads != 0)
+      return e.error(std::to_string(s) + " columns do not divide into " + std::to_string(heads) + " heads.");
+  if (sizes[0] != sizes[1] || sizes[0] + sizes[1] + sizes[2] != width)
+    return e.error("weights of shape " + to_string(w.shape()) + " do not hold Q, K and V of sizes " + to_string(sizes) +
+                   ".");
+  if (e.has(2) && e.in(2).count() != width)
+    return e.error("the bias has shape " + to_string(e.in(2).shape()) + "; it must hold " + std::to_string(width) +
+                   " numbers.");
   auto xv = ref::load<double>(x), wv = ref::load<double>(w);
   auto bias = e.has(2) ? ref::load<double>(e.in(2)) : std::vector<double>(size_t(width), 0.0);
   AI_VMM_TRY(ref::affordable({batch, length, width}));
@@ -166,7 +179,8 @@ Status eval_packed_attention(Eval& e) {
   Heads v = AI_VMM_TAKE(columns(rows, width, sizes[0] + sizes[1], batch, length, heads, sizes[2] / heads));
   if (e.has(4)) {  // [2, batch, heads, past, size]: keys, then values
     const Tensor& past = e.in(4);
-    if (past.rank() != 5 || past.dim(0) != 2 || past.dim(1) != batch || past.dim(2) != heads || past.dim(4) != k.size || k.size != v.size)
+    if (past.rank() != 5 || past.dim(0) != 2 || past.dim(1) != batch || past.dim(2) != heads || past.dim(4) != k.size ||
+        k.size != v.size)
       return e.error("past has shape " + to_string(past.shape()) + ", which does not fit.");
     Heads pk = AI_VMM_TAKE(Heads::make(batch, heads, past.dim(3), k.size)), pv = pk;
     auto values = ref::load<double>(past);
@@ -199,15 +213,18 @@ Cost cost_packed_attention(const CostQuery& q) {
   Shape x = q.shape_in(0), w = q.shape_in(1), past = q.shape_in(4);
   if (x.size() != 3 || w.size() != 2) return {};
   auto sizes = hidden_sizes(q.node, w[1]);
-  double heads = double(std::max<int64_t>(q.node.i("num_heads"), 1)), keys = double(x[1]) + (past.size() == 5 ? double(past[3]) : 0);
+  double heads = double(std::max<int64_t>(q.node.i("num_heads"), 1)),
+         keys = double(x[1]) + (past.size() == 5 ? double(past[3]) : 0);
   return {.flops = 2 * double(x[0]) * double(x[1]) * double(w[0]) * double(w[1]) +
-                   attention_flops(double(x[0]), heads, double(x[1]), keys, double(sizes[0]) / heads, double(sizes[2]) / heads)};
+                   attention_flops(double(x[0]), heads, double(x[1]), keys, double(sizes[0]) / heads,
+                                   double(sizes[2]) / heads)};
 }
 
 // ---------------------------------------------------------------- MultiHeadAttention
 
 // Keys and values stand apart ([batch, length, hidden]), as the heads of another layer ([batch, heads, length, size]),
-// packed with each other ([batch, length, heads, 2, size] as key) or with the queries ([batch, length, heads, 3, size]).
+// packed with each other ([batch, length, heads, 2, size] as key) or with the queries ([batch, length, heads, 3,
+// size]).
 Status infer_multi_head(Infer& c) {
   int64_t heads = c.node.i("num_heads");
   if (heads < 1) return c.error("num_heads is " + std::to_string(heads) + "; it must be positive.");
@@ -250,12 +267,16 @@ Status eval_multi_head(Eval& e) {
   Heads q, k, v;
   // Part `which` of `parts` packed ones: [batch, length, heads, parts, size].
   auto unpack = [&](const Tensor& t, int64_t parts, int64_t which) -> Result<Heads> {
-    if (t.rank() != 5 || t.dim(2) != heads || t.dim(3) != parts) return e.error("a packed tensor of shape " + to_string(t.shape()) + " is not [batch, length, heads, " + std::to_string(parts) + ", size].");
+    if (t.rank() != 5 || t.dim(2) != heads || t.dim(3) != parts)
+      return e.error("a packed tensor of shape " + to_string(t.shape()) + " is not [batch, length, heads, " +
+                     std::to_string(parts) + ", size].");
     Heads h = AI_VMM_TAKE(Heads::make(t.dim(0), heads, t.dim(1), t.dim(4)));
     auto values = ref::load<double>(t);
     for (int64_t b = 0; b < h.batch; ++b)
       for (int64_t i = 0; i < h.length; ++i)
-        for (int64_t m = 0; m < heads; ++m) std::copy_n(values.data() + (((b * h.length + i) * heads + m) * parts + which) * h.size, h.size, h.row(b, m, i));
+        for (int64_t m = 0; m < heads; ++m)
+          std::copy_n(values.data() + (((b * h.length + i) * heads + m) * parts + which) * h.size, h.size,
+                      h.row(b, m, i));
     return h;
   };
   bool from_heads = false;  // K and V come as heads of another layer and have had their bias
@@ -279,7 +300,8 @@ Status eval_multi_head(Eval& e) {
   if (e.has(3)) {
     auto bias = ref::load<double>(e.in(3));
     int64_t width = heads * q.size;
-    if (int64_t(bias.size()) != width + heads * (k.size + v.size)) return e.error("the bias has shape " + to_string(e.in(3).shape()) + ".");
+    if (int64_t(bias.size()) != width + heads * (k.size + v.size))
+      return e.error("the bias has shape " + to_string(e.in(3).shape()) + ".");
     add_bias(q, bias, 0);
     if (!from_heads) {
       add_bias(k, bias, width);
@@ -293,8 +315,10 @@ Status eval_multi_head(Eval& e) {
     k = AI_VMM_TAKE(append(e, pk, k));
     v = AI_VMM_TAKE(append(e, pv, v));
   }
-  if (q.heads != heads || k.heads != heads || v.heads != heads || k.batch != q.batch || v.batch != q.batch || k.size != q.size || k.length != v.length)
-    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " + to_string(v.shape()) + " do not go together.");
+  if (q.heads != heads || k.heads != heads || v.heads != heads || k.batch != q.batch || v.batch != q.batch ||
+      k.size != q.size || k.length != v.length)
+    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " +
+                   to_string(v.shape()) + " do not go together.");
   Shape scores{q.batch, heads, q.length, k.length};
   KeyMask mask = AI_VMM_TAKE(KeyMask::load(e, 4, q.batch, q.length, k.length));
   ScoreBias score = AI_VMM_TAKE(ScoreBias::load(e, 5, scores));
@@ -328,7 +352,11 @@ Cost cost_multi_head(const CostQuery& q) {
   Shape y = q.shape_out(0), query = q.shape_in(0), key = q.shape_in(1), past = q.shape_in(6);
   if (y.size() != 3) return {};
   double heads = double(std::max<int64_t>(q.node.i("num_heads"), 1));
-  double keys = double(query.size() == 5 ? query[1] : key.size() == 4 ? key[2] : key.size() >= 3 ? key[1] : 0) + (past.size() == 4 ? double(past[2]) : 0);
+  double keys = double(query.size() == 5 ? query[1]
+                       : key.size() == 4 ? key[2]
+                       : key.size() >= 3 ? key[1]
+                                         : 0) +
+                (past.size() == 4 ? double(past[2]) : 0);
   double size = double(y[2]) / heads;
   return {.flops = attention_flops(double(y[0]), heads, double(y[1]), keys, size, size)};
 }
@@ -340,7 +368,8 @@ Cost cost_multi_head(const CostQuery& q) {
 Status infer_group_query(Infer& c) {
   int64_t heads = c.node.i("num_heads"), kv_heads = c.node.i("kv_num_heads");
   if (heads < 1 || kv_heads < 1 || heads % kv_heads != 0)
-    return c.error("num_heads " + std::to_string(heads) + " must be a positive multiple of kv_num_heads " + std::to_string(kv_heads) + ".");
+    return c.error("num_heads " + std::to_string(heads) + " must be a positive multiple of kv_num_heads " +
+                   std::to_string(kv_heads) + ".");
   DType cache = c.has(3) ? c.dtype(3) : c.dtype(0);
   if (!c.ranked(0)) {
     c.set_unranked(0, c.dtype(0));
@@ -354,7 +383,8 @@ Status infer_group_query(Infer& c) {
   c.set(0, c.dtype(0), {q[0], q[1], size * heads});
   auto total = c.ints(6);
   Dim length = total && total->size() == 1 ? (*total)[0] : c.fresh();
-  if (c.has(3)) length = c.ranked(3) && c.rank(3) == 4 && total && total->size() == 1 ? max(c.dims(3)[2], length) : c.fresh();
+  if (c.has(3))
+    length = c.ranked(3) && c.rank(3) == 4 && total && total->size() == 1 ? max(c.dims(3)[2], length) : c.fresh();
   for (size_t k = 1; k < 3; ++k) c.set(k, cache, {q[0], kv_heads, length, size});
   c.set(3, c.dtype(0), {q[0], heads, q[1], total && total->size() == 1 ? (*total)[0] : c.fresh()});
   return {};
@@ -364,29 +394,37 @@ Status eval_group_query(Eval& e) {
   const Node& n = e.node;
   for (size_t k : {12, 13, 14, 15})
     if (e.has(k)) return e.error("quantised caches and normalised queries or keys are not supported.");
-  if (n.i("sliding_window_cache") || !n.i("causal", 1)) return e.error("sliding_window_cache and causal 0 are not supported.");
+  if (n.i("sliding_window_cache") || !n.i("causal", 1))
+    return e.error("sliding_window_cache and causal 0 are not supported.");
   int64_t heads = AI_VMM_TAKE(head_count(e)), kv_heads = AI_VMM_TAKE(head_count(e, "kv_num_heads"));
   const Tensor& query = e.in(0);
-  if (heads % kv_heads != 0) return e.error("num_heads " + std::to_string(heads) + " is not a multiple of kv_num_heads " + std::to_string(kv_heads) + ".");
+  if (heads % kv_heads != 0)
+    return e.error("num_heads " + std::to_string(heads) + " is not a multiple of kv_num_heads " +
+                   std::to_string(kv_heads) + ".");
   if (query.rank() != 3) return e.error("query must have rank 3, its shape is " + to_string(query.shape()) + ".");
   int64_t batch = query.dim(0), length = query.dim(1);
   Heads q, k, v;
   if (e.has(1)) {
-    if (!e.has(2) || e.in(1).rank() != 3 || e.in(2).rank() != 3) return e.error("key and value must both be given, with rank 3.");
+    if (!e.has(2) || e.in(1).rank() != 3 || e.in(2).rank() != 3)
+      return e.error("key and value must both be given, with rank 3.");
     q = AI_VMM_TAKE(load_heads(e, query, heads));
     k = AI_VMM_TAKE(load_heads(e, e.in(1), kv_heads));
     v = AI_VMM_TAKE(load_heads(e, e.in(2), kv_heads));
   } else {
     int64_t width = query.dim(2), size = width / (heads + 2 * kv_heads);
-    if (width != size * (heads + 2 * kv_heads)) return e.error("a packed query of shape " + to_string(query.shape()) + " does not divide into heads.");
+    if (width != size * (heads + 2 * kv_heads))
+      return e.error("a packed query of shape " + to_string(query.shape()) + " does not divide into heads.");
     auto rows = ref::load<double>(query);
     q = AI_VMM_TAKE(columns(rows, width, 0, batch, length, heads, size));
     k = AI_VMM_TAKE(columns(rows, width, heads * size, batch, length, kv_heads, size));
     v = AI_VMM_TAKE(columns(rows, width, (heads + kv_heads) * size, batch, length, kv_heads, size));
   }
-  if (k.size != q.size || v.size != q.size || k.length != length || v.length != length || k.batch != batch || v.batch != batch)
-    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " + to_string(v.shape()) + " do not go together.");
-  if (e.in(5).count() != batch || e.in(6).count() != 1) return e.error("seqlens_k must hold a number a sample, total_sequence_length one.");
+  if (k.size != q.size || v.size != q.size || k.length != length || v.length != length || k.batch != batch ||
+      v.batch != batch)
+    return e.error("queries " + to_string(q.shape()) + ", keys " + to_string(k.shape()) + " and values " +
+                   to_string(v.shape()) + " do not go together.");
+  if (e.in(5).count() != batch || e.in(6).count() != 1)
+    return e.error("seqlens_k must hold a number a sample, total_sequence_length one.");
   auto lengths = ref::ints(e.in(5));
   int64_t total = ref::ints(e.in(6))[0];
   if (e.has(3) != e.has(4)) return e.error("past_key and past_value must be given together.");
@@ -395,9 +433,12 @@ Status eval_group_query(Eval& e) {
     past_k = AI_VMM_TAKE(load_heads(e, e.in(3), kv_heads));
     past_v = AI_VMM_TAKE(load_heads(e, e.in(4), kv_heads));
     if (past_k.batch != batch || past_k.heads != kv_heads || past_k.size != k.size || past_v.shape() != past_k.shape())
-      return e.error("a past of shape " + to_string(past_k.shape()) + " does not fit keys of shape " + to_string(k.shape()) + ".");
+      return e.error("a past of shape " + to_string(past_k.shape()) + " does not fit keys of shape " +
+                     to_string(k.shape()) + ".");
   }
-  if (total < length) return e.error("total_sequence_length " + std::to_string(total) + " is less than the " + std::to_string(length) + " new tokens.");
+  if (total < length)
+    return e.error("total_sequence_length " + std::to_string(total) + " is less than the " + std::to_string(length) +
+                   " new tokens.");
   bool prompt = length == total;
   int64_t capacity = std::max(past_k.length, total);
   std::vector<int64_t> past(lengths.size());  // tokens of each sample before this call
@@ -405,23 +446,28 @@ Status eval_group_query(Eval& e) {
     int64_t after = lengths[size_t(b)] + 1;
     past[size_t(b)] = prompt ? 0 : after - length;
     if (after < 1 || after > total || past[size_t(b)] < 0 || past[size_t(b)] > past_k.length)
-      return e.error("seqlens_k " + std::to_string(lengths[size_t(b)]) + " does not fit a total of " + std::to_string(total) + " and a past of " + std::to_string(past_k.length) + ".");
+      return e.error("seqlens_k " + std::to_string(lengths[size_t(b)]) + " does not fit a total of " +
+                     std::to_string(total) + " and a past of " + std::to_string(past_k.length) + ".");
   }
   if (n.i("do_rotary")) {
-    if (!e.has(7) || !e.has(8) || e.in(7).rank() != 2 || e.in(8).shape() != e.in(7).shape() || 2 * e.in(7).dim(1) > q.size)
+    if (!e.has(7) || !e.has(8) || e.in(7).rank() != 2 || e.in(8).shape() != e.in(7).shape() ||
+        2 * e.in(7).dim(1) > q.size)
       return e.error("do_rotary needs cos_cache and sin_cache [positions, at most half a head].");
     auto cos = ref::load<double>(e.in(7)), sin = ref::load<double>(e.in(8));
     int64_t half = e.in(7).dim(1), rows = e.in(7).dim(0);
     std::vector<int64_t> ids;
     if (e.has(9)) {
       ids = ref::ints(e.in(9));
-      if (int64_t(ids.size()) != batch * length) return e.error("position_ids has shape " + to_string(e.in(9).shape()) + ".");
+      if (int64_t(ids.size()) != batch * length)
+        return e.error("position_ids has shape " + to_string(e.in(9).shape()) + ".");
     }
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t t = 0; t < length; ++t) {
         int64_t at = ids.empty() ? past[size_t(b)] + t : ids[size_t(b * length + t)];
-        if (at < 0 || at >= rows) return e.error("position " + std::to_string(at) + " is outside the cache of " + std::to_string(rows) + ".");
-        auto c = std::span(cos).subspan(size_t(at * half), size_t(half)), s = std::span(sin).subspan(size_t(at * half), size_t(half));
+        if (at < 0 || at >= rows)
+          return e.error("position " + std::to_string(at) + " is outside the cache of " + std::to_string(rows) + ".");
+        auto c = std::span(cos).subspan(size_t(at * half), size_t(half)),
+             s = std::span(sin).subspan(size_t(at * half), size_t(half));
         for (int64_t h = 0; h < heads; ++h) rotate(q.row(b, h, t), c, s, n.i("rotary_interleaved") != 0);
         for (int64_t h = 0; h < kv_heads; ++h) rotate(k.row(b, h, t), c, s, n.i("rotary_interleaved") != 0);
       }
@@ -486,7 +532,8 @@ Cost cost_group_query(const CostQuery& q) {
   Shape y = q.shape_out(0), present = q.shape_out(1);
   if (y.size() != 3) return {};
   double heads = double(std::max<int64_t>(q.node.i("num_heads"), 1)), size = double(y[2]) / heads;
-  return {.flops = attention_flops(double(y[0]), heads, double(y[1]), double(present.size() == 4 ? present[2] : y[1]), size, size)};
+  return {.flops = attention_flops(double(y[0]), heads, double(y[1]), double(present.size() == 4 ? present[2] : y[1]),
+                                   size, size)};
 }
 
 // ---------------------------------------------------------------- RotaryEmbedding
@@ -498,23 +545,31 @@ Status infer_first(Infer& c) {
 
 Status eval_rotary(Eval& e) {
   const Tensor &x = e.in(0), &cos = e.in(2), &sin = e.in(3);
-  if (cos.rank() != 2 || sin.shape() != cos.shape()) return e.error("caches of shapes " + to_string(cos.shape()) + " and " + to_string(sin.shape()) + " are not matrices of one shape.");
+  if (cos.rank() != 2 || sin.shape() != cos.shape())
+    return e.error("caches of shapes " + to_string(cos.shape()) + " and " + to_string(sin.shape()) +
+                   " are not matrices of one shape.");
   int64_t half = cos.dim(1), heads = e.node.i("num_heads");
   // Without num_heads the cache tells the head size, which is then rotated whole.
   if (heads == 0 && x.rank() == 3 && half > 0) heads = x.dim(2) / (2 * half);
   Heads h = AI_VMM_TAKE(load_heads(e, x, heads));
-  if (2 * half > h.size) return e.error("the caches rotate " + std::to_string(2 * half) + " numbers; heads have " + std::to_string(h.size) + ".");
+  if (2 * half > h.size)
+    return e.error("the caches rotate " + std::to_string(2 * half) + " numbers; heads have " + std::to_string(h.size) +
+                   ".");
   auto ids = ref::ints(e.in(1));
   bool common = ids.size() == 1;  // the position of the first token of every sample
-  if (!common && int64_t(ids.size()) != h.batch * h.length) return e.error("position_ids has shape " + to_string(e.in(1).shape()) + ".");
+  if (!common && int64_t(ids.size()) != h.batch * h.length)
+    return e.error("position_ids has shape " + to_string(e.in(1).shape()) + ".");
   auto c = ref::load<double>(cos), s = ref::load<double>(sin);
   double scale = e.node.f("scale", 1.0f);
   for (int64_t b = 0; b < h.batch; ++b)
     for (int64_t i = 0; i < h.length; ++i) {
       int64_t at = common ? ids[0] + i : ids[size_t(b * h.length + i)];
-      if (at < 0 || at >= cos.dim(0)) return e.error("position " + std::to_string(at) + " is outside the cache of " + std::to_string(cos.dim(0)) + ".");
+      if (at < 0 || at >= cos.dim(0))
+        return e.error("position " + std::to_string(at) + " is outside the cache of " + std::to_string(cos.dim(0)) +
+                       ".");
       for (int64_t k = 0; k < h.heads; ++k) {
-        rotate(h.row(b, k, i), std::span(c).subspan(size_t(at * half), size_t(half)), std::span(s).subspan(size_t(at * half), size_t(half)), e.node.i("interleaved") != 0);
+        rotate(h.row(b, k, i), std::span(c).subspan(size_t(at * half), size_t(half)),
+               std::span(s).subspan(size_t(at * half), size_t(half)), e.node.i("interleaved") != 0);
         if (scale != 0) std::for_each_n(h.row(b, k, i), h.size, [&](double& a) { a *= scale; });
       }
     }
@@ -525,30 +580,40 @@ Status eval_rotary(Eval& e) {
 #define T "T: f32 f16 bf16"
 
 const OpDef kOps[] = {
-    {"Attention", MS, 1, "input:T, weights:T, bias:T?, mask_index:M?, past:T?, attention_bias:T?, past_sequence_length:M? -> output:T, present:T? | " T ", M: i32",
-     "do_rotary:int=0, mask_filter_value:float=-10000, num_heads:int!, past_present_share_buffer:int=0, qkv_hidden_sizes:ints, rotary_embedding_dim:int=0, "
+    {"Attention", MS, 1,
+     "input:T, weights:T, bias:T?, mask_index:M?, past:T?, attention_bias:T?, past_sequence_length:M? -> output:T, "
+     "present:T? | " T ", M: i32",
+     "do_rotary:int=0, mask_filter_value:float=-10000, num_heads:int!, past_present_share_buffer:int=0, "
+     "qkv_hidden_sizes:ints, rotary_embedding_dim:int=0, "
      "scale:float, unidirectional:int=0",
-     "Self attention with the projections to queries, keys and values packed in one matrix. mask_index gives lengths, ranges or a mask of keys.", kComposite,
-     infer_packed_attention, cost_packed_attention, eval_packed_attention},
+     "Self attention with the projections to queries, keys and values packed in one matrix. mask_index gives lengths, "
+     "ranges or a mask of keys.",
+     kComposite, infer_packed_attention, cost_packed_attention, eval_packed_attention},
     {"MultiHeadAttention", MS, 1,
-     "query:T, key:T?, value:T?, bias:T?, key_padding_mask:M?, attention_bias:T?, past_key:T?, past_value:T?, past_sequence_length:M?, cache_indirection:M? "
+     "query:T, key:T?, value:T?, bias:T?, key_padding_mask:M?, attention_bias:T?, past_key:T?, past_value:T?, "
+     "past_sequence_length:M?, cache_indirection:M? "
      "-> output:T, present_key:T?, present_value:T?, qk:T? | " T ", M: i32",
      "mask_filter_value:float=-10000, num_heads:int!, scale:float, unidirectional:int=0",
-     "Attention of projected queries, keys and values, apart or packed, with a bias, a mask of keys and a past.", kComposite, infer_multi_head,
-     cost_multi_head, eval_multi_head},
+     "Attention of projected queries, keys and values, apart or packed, with a bias, a mask of keys and a past.",
+     kComposite, infer_multi_head, cost_multi_head, eval_multi_head},
     {"GroupQueryAttention", MS, 1,
-     "query:T, key:T?, value:T?, past_key:C?, past_value:C?, seqlens_k:M, total_sequence_length:M, cos_cache:T?, sin_cache:T?, position_ids:i64?, "
-     "attention_bias:T?, head_sink:T?, k_scale:f32?, v_scale:f32?, q_norm_weight:T?, k_norm_weight:T? -> output:T, present_key:C?, present_value:C?, "
+     "query:T, key:T?, value:T?, past_key:C?, past_value:C?, seqlens_k:M, total_sequence_length:M, cos_cache:T?, "
+     "sin_cache:T?, position_ids:i64?, "
+     "attention_bias:T?, head_sink:T?, k_scale:f32?, v_scale:f32?, q_norm_weight:T?, k_norm_weight:T? -> output:T, "
+     "present_key:C?, present_value:C?, "
      "output_qk:T? | " T ", C: f32 f16 bf16 u8 i8 f8e4m3fn, M: i32",
-     "causal:int=1, do_rotary:int=0, k_quant_type:string=NONE, kv_cache_bit_width:int, kv_num_heads:int!, local_window_size:int=-1, num_heads:int!, "
-     "qk_norm_epsilon:float=1e-6, qk_output:int=0, rotary_interleaved:int=0, scale:float, sliding_window_cache:int=0, smooth_softmax:int=-1, softcap:float, "
+     "causal:int=1, do_rotary:int=0, k_quant_type:string=NONE, kv_cache_bit_width:int, kv_num_heads:int!, "
+     "local_window_size:int=-1, num_heads:int!, "
+     "qk_norm_epsilon:float=1e-6, qk_output:int=0, rotary_interleaved:int=0, scale:float, sliding_window_cache:int=0, "
+     "smooth_softmax:int=-1, softcap:float, "
      "v_quant_type:string=NONE",
-     "Causal attention whose query heads share key and value heads, with a buffer of past keys and values, rotary positions and an optional window.",
+     "Causal attention whose query heads share key and value heads, with a buffer of past keys and values, rotary "
+     "positions and an optional window.",
      kComposite, infer_group_query, cost_group_query, eval_group_query},
     {"RotaryEmbedding", MS, 1, "input:T, position_ids:M, cos_cache:T, sin_cache:T -> output:T | " T ", M: i64",
      "interleaved:int=0, is_packed_batching:int=0, num_heads:int=0, rotary_embedding_dim:int=0, scale:float=1.0",
-     "Rotates pairs of each head's numbers by angles that depend on the position (Su et al. 2021).", kComposite, infer_first,
-     [](const CostQuery& q) { return Cost{.flops = 3 * q.elements_in(0)}; }, eval_rotary},
+     "Rotates pairs of each head's numbers by angles that depend on the position (Su et al. 2021).", kComposite,
+     infer_first, [](const CostQuery& q) { return Cost{.flops = 3 * q.elements_in(0)}; }, eval_rotary},
 };
 
 }  // namespace

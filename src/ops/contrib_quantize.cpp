@@ -80,7 +80,8 @@ Status infer_qlinear_binary(Infer& c) {
   return {};
 }
 
-// f(a, b) of every pair of stored values, to the nearest and held to the output's range; f includes the output's zero point.
+// f(a, b) of every pair of stored values, to the nearest and held to the output's range; f includes the output's zero
+// point.
 template <class F>
 Status each_pair(Eval& e, F f) {
   const Shape shapes[] = {e.in(0).shape(), e.in(3).shape()};
@@ -93,10 +94,12 @@ Status each_pair(Eval& e, F f) {
     write_quantized(*y, k++, double(f(float(v[size_t(i.offset(sa))]), float(w[size_t(i.offset(sb))]))), 0);
   return {};
 }
-// Ties go where ONNX Runtime's f32 arithmetic sends them: the zero points are folded into one term, and steps are fused.
+// Ties go where ONNX Runtime's f32 arithmetic sends them: the zero points are folded into one term, and steps are
+// fused.
 Status eval_qlinear_add(Eval& e) {
   Quantum a = AI_VMM_TAKE(quantum(e, 1)), b = AI_VMM_TAKE(quantum(e, 4)), c = AI_VMM_TAKE(quantum(e, 6));
-  float a_ratio = a.scale / c.scale, b_ratio = b.scale / c.scale, shift = c.zero - (a_ratio * a.zero + b_ratio * b.zero);
+  float a_ratio = a.scale / c.scale, b_ratio = b.scale / c.scale,
+        shift = c.zero - (a_ratio * a.zero + b_ratio * b.zero);
   return each_pair(e, [&](float x, float y) { return std::fma(x, a_ratio, std::fma(y, b_ratio, shift)); });
 }
 Status eval_qlinear_mul(Eval& e) {
@@ -117,7 +120,8 @@ Status eval_qlinear_unary(Eval& e) {
 }
 constexpr char kSigmoid[] = "Sigmoid", kLeakyRelu[] = "LeakyRelu", kSoftmax[] = "Softmax";
 
-// ---------------------------------------------------------------- QLinearConcat: Y_scale, Y_zero_point, (x, scale, zero)…
+// ---------------------------------------------------------------- QLinearConcat: Y_scale, Y_zero_point, (x, scale,
+// zero)…
 
 Status infer_qlinear_concat(Infer& c) {
   if ((c.inputs() - 2) % 3) return c.error("each tensor needs a scale and a zero point.");
@@ -142,7 +146,8 @@ Status eval_qlinear_concat(Eval& e) {
   if (e.inputs() < 5 || (e.inputs() - 2) % 3) return e.error("each tensor needs a scale and a zero point.");
   std::vector<Data> parts;
   for (size_t k = 2; k < e.inputs(); k += 3) {
-    if (bits(e.in(k).dtype()) != 8 || !is_integer(e.in(k).dtype())) return e.error("its tensors must be of type u8 or i8.");
+    if (bits(e.in(k).dtype()) != 8 || !is_integer(e.in(k).dtype()))
+      return e.error("its tensors must be of type u8 or i8.");
     parts.emplace_back(AI_VMM_TAKE(dequantized(e.in(k), AI_VMM_TAKE(quantum(e, k + 1)))));
   }
   Tensor y = AI_VMM_TAKE(run_float(e, "Concat", parts));
@@ -218,13 +223,15 @@ void subtract(std::vector<double>& v, const std::vector<double>& zero, int64_t n
 }
 Status check_bias(const Eval& e, size_t k, int64_t n) {
   if (e.has(k) && e.in(k).count() != n)
-    return e.error("the bias of shape " + to_string(e.in(k).shape()) + " does not fit " + std::to_string(n) + " columns.");
+    return e.error("the bias of shape " + to_string(e.in(k).shape()) + " does not fit " + std::to_string(n) +
+                   " columns.");
   return {};
 }
 
 // Output 0 = a × b scaled by a_scale and b's scale by column, plus the bias in input `bias`.
 Status write_real_product(Eval& e, const MatMulPlan& plan, const std::vector<double>& a, const std::vector<double>& b,
-                          const std::vector<double>& a_scale, const std::vector<double>& b_scale, size_t bias, DType t) {
+                          const std::vector<double>& a_scale, const std::vector<double>& b_scale, size_t bias,
+                          DType t) {
   AI_VMM_TRY(check_bias(e, bias, plan.n));
   Tensor* y = AI_VMM_TAKE(e.make(0, t, plan.output));
   auto v = multiply(plan, a, b);
@@ -271,7 +278,8 @@ DType gemm_type(bool has_scale, bool has_zero, DType zero) {
 Status infer_qgemm(Infer& c) {
   bool ta = c.node.i("transA") != 0, tb = c.node.i("transB") != 0;
   for (size_t k : {0, 3})
-    if (c.ranked(k) && c.rank(k) != 2) return c.error("a matrix has rank " + std::to_string(c.rank(k)) + "; it must be 2.");
+    if (c.ranked(k) && c.rank(k) != 2)
+      return c.error("a matrix has rank " + std::to_string(c.rank(k)) + "; it must be 2.");
   DType t = gemm_type(c.has(7), c.has(8), c.dtype(8));
   c.set(0, t, {c.ranked(0) ? c.dims(0)[ta] : c.fresh(), c.ranked(3) ? c.dims(3)[!tb] : c.fresh()});
   return {};
@@ -283,7 +291,8 @@ Status eval_qgemm(Eval& e) {
   bool ta = e.node.i("transA") != 0, tb = e.node.i("transB") != 0;
   int64_t m = a.dim(ta), k = a.dim(!ta), n = b.dim(!tb);
   if (b.dim(tb) != k)
-    return e.error("the columns of A (" + std::to_string(k) + ") differ from the rows of B (" + std::to_string(b.dim(tb)) + ").");
+    return e.error("the columns of A (" + std::to_string(k) + ") differ from the rows of B (" +
+                   std::to_string(b.dim(tb)) + ").");
   Quantum qa = AI_VMM_TAKE(quantum(e, 1));
   Columns qb = AI_VMM_TAKE(columns(e, 4, 5, n));
   Shape shape{m, n}, strides(2, 0);
@@ -340,8 +349,9 @@ Status eval_matmul_nbits(Eval& e) {
   int64_t k = e.node.i("K"), n = e.node.i("N"), block = e.node.i("block_size"), bits = e.node.i("bits", 4);
   if (k < 1 || n < 1 || block < 1 || block > (1 << 20) || k > (int64_t(1) << 40) || n > (int64_t(1) << 40) ||
       (bits != 2 && bits != 4 && bits != 8) || block * bits % 8)
-    return e.error("K " + std::to_string(k) + ", N " + std::to_string(n) + ", block_size " + std::to_string(block) + " and bits " +
-                   std::to_string(bits) + " describe no matrix; bits is 2, 4 or 8, and a block fills whole bytes.");
+    return e.error("K " + std::to_string(k) + ", N " + std::to_string(n) + ", block_size " + std::to_string(block) +
+                   " and bits " + std::to_string(bits) +
+                   " describe no matrix; bits is 2, 4 or 8, and a block fills whole bytes.");
   if (e.node.i("weight_prepacked")) return e.error("weights that are packed for another device cannot be read.");
   const Tensor& a = e.in(0);
   if (a.rank() < 1 || a.shape().back() != k)
@@ -349,7 +359,8 @@ Status eval_matmul_nbits(Eval& e) {
   int64_t blocks = (k + block - 1) / block, blob = block * bits / 8, zero_bytes = (blocks * bits + 7) / 8;
   auto expect = [&](size_t input, __int128_t count) -> Status {
     if (__int128_t(e.in(input).count()) == count) return {};
-    return e.error("input " + std::to_string(input) + " has shape " + to_string(e.in(input).shape()) + ", which does not fit the attributes.");
+    return e.error("input " + std::to_string(input) + " has shape " + to_string(e.in(input).shape()) +
+                   ", which does not fit the attributes.");
   };
   AI_VMM_TRY(expect(1, __int128_t(n) * blocks * blob));
   AI_VMM_TRY(expect(2, __int128_t(n) * blocks));
@@ -360,11 +371,13 @@ Status eval_matmul_nbits(Eval& e) {
   for (int64_t p = 0; p < k; ++p) group[size_t(p)] = p / block;
   if (e.has(4)) {
     auto given = ref::ints(e.in(4));
-    if (int64_t(given.size()) < k) return e.error("g_idx has " + std::to_string(given.size()) + " entries for K = " + std::to_string(k) + ".");
+    if (int64_t(given.size()) < k)
+      return e.error("g_idx has " + std::to_string(given.size()) + " entries for K = " + std::to_string(k) + ".");
     for (int64_t p = 0; p < k; ++p) {
       group[size_t(p)] = given[size_t(p)];
       if (given[size_t(p)] < 0 || given[size_t(p)] >= blocks)
-        return e.error("g_idx " + std::to_string(given[size_t(p)]) + " is outside the " + std::to_string(blocks) + " groups.");
+        return e.error("g_idx " + std::to_string(given[size_t(p)]) + " is outside the " + std::to_string(blocks) +
+                       " groups.");
     }
   }
   Shape shape = a.shape();
@@ -401,44 +414,56 @@ Cost cost_matmul_nbits(const CostQuery& q) { return {.flops = 2 * q.elements_out
 #define Q8 " | T: i8 u8"
 
 const OpDef kOps[] = {
-    {"QLinearAdd", MS, 1, "A:T, A_scale:f32, A_zero_point:T?, B:T, B_scale:f32, B_zero_point:T?, C_scale:f32, C_zero_point:T? -> C:T" Q8,
-     "", "The sum of the dequantised inputs, quantised.", kNoTrait, infer_qlinear_binary, nullptr, eval_qlinear_add},
-    {"QLinearMul", MS, 1, "A:T, A_scale:f32, A_zero_point:T?, B:T, B_scale:f32, B_zero_point:T?, C_scale:f32, C_zero_point:T? -> C:T" Q8,
-     "", "The product of the dequantised inputs, quantised.", kNoTrait, infer_qlinear_binary, nullptr, eval_qlinear_mul},
+    {"QLinearAdd", MS, 1,
+     "A:T, A_scale:f32, A_zero_point:T?, B:T, B_scale:f32, B_zero_point:T?, C_scale:f32, C_zero_point:T? -> C:T" Q8, "",
+     "The sum of the dequantised inputs, quantised.", kNoTrait, infer_qlinear_binary, nullptr, eval_qlinear_add},
+    {"QLinearMul", MS, 1,
+     "A:T, A_scale:f32, A_zero_point:T?, B:T, B_scale:f32, B_zero_point:T?, C_scale:f32, C_zero_point:T? -> C:T" Q8, "",
+     "The product of the dequantised inputs, quantised.", kNoTrait, infer_qlinear_binary, nullptr, eval_qlinear_mul},
     {"QLinearSigmoid", MS, 1, "X:T, X_scale:f32, X_zero_point:T?, Y_scale:f32, Y_zero_point:T? -> Y:T" Q8, "",
      "Sigmoid of the dequantised input, quantised.", kNoTrait, infer_like_first, nullptr, eval_qlinear_unary<kSigmoid>},
-    {"QLinearLeakyRelu", MS, 1, "X:T, X_scale:f32, X_zero_point:T?, Y_scale:f32, Y_zero_point:T? -> Y:T" Q8, "alpha:float=0.01",
-     "LeakyRelu of the dequantised input, quantised.", kNoTrait, infer_like_first, nullptr, eval_qlinear_unary<kLeakyRelu>},
-    {"QLinearSoftmax", MS, 1, "X:T, X_scale:f32, x_zero_point:T?, y_scale:f32, y_zero_point:T -> Y:T" Q8, "opset:int!, axis:int=-1",
-     "Softmax of the dequantised input along the axis, quantised.", kNoTrait, infer_like_first, nullptr, eval_qlinear_unary<kSoftmax>},
+    {"QLinearLeakyRelu", MS, 1, "X:T, X_scale:f32, X_zero_point:T?, Y_scale:f32, Y_zero_point:T? -> Y:T" Q8,
+     "alpha:float=0.01", "LeakyRelu of the dequantised input, quantised.", kNoTrait, infer_like_first, nullptr,
+     eval_qlinear_unary<kLeakyRelu>},
+    {"QLinearSoftmax", MS, 1, "X:T, X_scale:f32, x_zero_point:T?, y_scale:f32, y_zero_point:T -> Y:T" Q8,
+     "opset:int!, axis:int=-1", "Softmax of the dequantised input along the axis, quantised.", kNoTrait,
+     infer_like_first, nullptr, eval_qlinear_unary<kSoftmax>},
     {"QLinearConcat", MS, 1, "Y_scale:f32, Y_zero_point:T, inputs:any* -> Y:T" Q8, "axis:int!",
      "Tensors, each followed by its scale and zero point, dequantised, joined along the axis and quantised.", kNoTrait,
      infer_qlinear_concat, nullptr, eval_qlinear_concat},
     {"QLinearAveragePool", MS, 1, "X:T, x_scale:f32, x_zero_point:T?, y_scale:f32, y_zero_point:T? -> Y:T" Q8,
-     "ceil_mode:int=0, pads:ints, auto_pad:string=NOTSET, strides:ints, kernel_shape:ints!, channels_last:int=0, count_include_pad:int=0",
+     "ceil_mode:int=0, pads:ints, auto_pad:string=NOTSET, strides:ints, kernel_shape:ints!, channels_last:int=0, "
+     "count_include_pad:int=0",
      "AveragePool of the dequantised input, quantised; channels are axis 1, or the last with channels_last.", kNoTrait,
      infer_qlinear_average_pool, nullptr, eval_qlinear_average_pool},
-    {"QLinearGlobalAveragePool", MS, 1, "X:T, x_scale:f32, x_zero_point:T, y_scale:f32, y_zero_point:T -> Y:T" Q8, "channels_last:int=0",
+    {"QLinearGlobalAveragePool", MS, 1, "X:T, x_scale:f32, x_zero_point:T, y_scale:f32, y_zero_point:T -> Y:T" Q8,
+     "channels_last:int=0",
      "The mean of each channel's image, quantised; channels are axis 1, or the last with channels_last.", kNoTrait,
      infer_qlinear_global_pool, nullptr, eval_qlinear_global_pool},
     {"DynamicQuantizeMatMul", MS, 1, "A:f32, B:T, b_scale:f32, b_zero_point:T?, bias:f32? -> Y:f32" Q8, "",
-     "A quantised as DynamicQuantizeLinear does, times B, whose scale is by tensor or by column, plus a bias by column.", kNoTrait,
-     infer_dynamic_matmul, [](const CostQuery& q) { return matmul_cost(q, 0); }, eval_dynamic_matmul},
+     "A quantised as DynamicQuantizeLinear does, times B, whose scale is by tensor or by column, plus a bias by "
+     "column.",
+     kNoTrait, infer_dynamic_matmul, [](const CostQuery& q) { return matmul_cost(q, 0); }, eval_dynamic_matmul},
     {"MatMulIntegerToFloat", MS, 1,
-     "A:T1, B:T2, a_scale:F, b_scale:F, a_zero_point:T1?, b_zero_point:T2?, bias:F? -> Y:F | T1: i8 u8, T2: i8 u8, F: f32 f16", "",
-     "The product of the dequantised A and B, whose scale is by tensor or by column, plus a bias by column.", kNoTrait,
-     infer_integer_to_float, [](const CostQuery& q) { return matmul_cost(q, 0); }, eval_integer_to_float},
+     "A:T1, B:T2, a_scale:F, b_scale:F, a_zero_point:T1?, b_zero_point:T2?, bias:F? -> Y:F | T1: i8 u8, T2: i8 u8, F: "
+     "f32 f16",
+     "", "The product of the dequantised A and B, whose scale is by tensor or by column, plus a bias by column.",
+     kNoTrait, infer_integer_to_float, [](const CostQuery& q) { return matmul_cost(q, 0); }, eval_integer_to_float},
     {"QGemm", MS, 1,
-     "A:TA, a_scale:f32, a_zero_point:TA, B:TB, b_scale:f32, b_zero_point:TB, C:i32?, y_scale:f32?, y_zero_point:TY? -> Y:any | "
+     "A:TA, a_scale:f32, a_zero_point:TA, B:TB, b_scale:f32, b_zero_point:TB, C:i32?, y_scale:f32?, y_zero_point:TY? "
+     "-> Y:any | "
      "TA: i8 u8, TB: i8 u8, TY: i8 u8",
      "transB:int=0, alpha:float=1.0, transA:int=0",
-     "alpha times the product of the dequantised A and B plus C, which has the product's scale; quantised if y_scale is given, "
+     "alpha times the product of the dequantised A and B plus C, which has the product's scale; quantised if y_scale "
+     "is given, "
      "otherwise f32.",
      kNoTrait, infer_qgemm, nullptr, eval_qgemm},
     {"MatMulNBits", MS, 1, "A:T, B:u8, scales:T, zero_points:any?, g_idx:i32?, bias:T? -> Y:T | T: f32 f16 bf16",
      "weight_prepacked:int=0, accuracy_level:int=0, block_size:int!, bits:int=4, N:int!, K:int!",
-     "A times the matrix whose columns B holds as blocks of 2, 4 or 8 bits along K, (value - zero point) * scale by block; the zero "
-     "points are packed like B, or floats, or the middle of the range; g_idx names the group of each k instead of its block.",
+     "A times the matrix whose columns B holds as blocks of 2, 4 or 8 bits along K, (value - zero point) * scale by "
+     "block; the zero "
+     "points are packed like B, or floats, or the middle of the range; g_idx names the group of each k instead of its "
+     "block.",
      kNoTrait, infer_matmul_nbits, cost_matmul_nbits, eval_matmul_nbits},
 };
 

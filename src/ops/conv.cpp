@@ -61,7 +61,8 @@ Shape spatial(const Shape& s) { return {s.begin() + std::min<int64_t>(2, int64_t
 Result<std::vector<double>> bias(const Eval& e, size_t k, int64_t channels) {
   if (!e.has(k)) return std::vector<double>(size_t(channels), 0.0);
   if (e.in(k).count() != channels)
-    return e.error("a bias of shape " + to_string(e.in(k).shape()) + " does not fit " + std::to_string(channels) + " channels.");
+    return e.error("a bias of shape " + to_string(e.in(k).shape()) + " does not fit " + std::to_string(channels) +
+                   " channels.");
   return ref::load<double>(e.in(k));
 }
 
@@ -117,7 +118,8 @@ Status infer_conv(Infer& c) { return infer_conv(c, c.dtype(0), 0, 1); }
 // Inputs 0 and 1 convolved plus the bias, in double.
 Result<std::vector<double>> convolve(Eval& e, const Shape& shape) {
   auto b = AI_VMM_TAKE(bias(e, 2, shape[1]));
-  return convolve(e.node, {e.in(0).shape(), ref::load<double>(e.in(0))}, {e.in(1).shape(), ref::load<double>(e.in(1))}, b, shape);
+  return convolve(e.node, {e.in(0).shape(), ref::load<double>(e.in(0))}, {e.in(1).shape(), ref::load<double>(e.in(1))},
+                  b, shape);
 }
 
 Result<Shape> conv_shape(const Eval& e) {
@@ -143,7 +145,8 @@ Status eval_fused_conv(Eval& e) {
     f = AI_VMM_TAKE(activation(e.node, kind, at(0), at(1)));
   }
   if (e.has(3) && e.in(3).shape() != shape)
-    return e.error("the addend Z of shape " + to_string(e.in(3).shape()) + " differs from the output's " + to_string(shape) + ".");
+    return e.error("the addend Z of shape " + to_string(e.in(3).shape()) + " differs from the output's " +
+                   to_string(shape) + ".");
   Tensor* y = AI_VMM_TAKE(e.make(0, e.in(0).dtype(), shape));
   auto v = AI_VMM_TAKE(convolve(e, shape));
   if (e.has(3)) {
@@ -186,7 +189,8 @@ Status infer_conv_transpose(Infer& c) {
   }
   const auto &x = c.dims(0), &w = c.dims(1);
   if (x.size() < 2 || w.size() != x.size())
-    return c.error("an input of rank " + std::to_string(x.size()) + " does not go with weights of rank " + std::to_string(w.size()) + ".");
+    return c.error("an input of rank " + std::to_string(x.size()) + " does not go with weights of rank " +
+                   std::to_string(w.size()) + ".");
   auto kernel = constant_shape({w.begin() + 2, w.end()});
   if (!kernel) {
     auto y = c.fresh(int64_t(x.size()));
@@ -202,7 +206,8 @@ Status infer_conv_transpose(Infer& c) {
 Status eval_conv_transpose(Eval& e) {
   const Tensor &x = e.in(0), &w = e.in(1);
   if (x.rank() < 2 || w.rank() != x.rank())
-    return e.error("an input of rank " + std::to_string(x.rank()) + " does not go with weights of rank " + std::to_string(w.rank()) + ".");
+    return e.error("an input of rank " + std::to_string(x.rank()) + " does not go with weights of rank " +
+                   std::to_string(w.rank()) + ".");
   Shape kernel = spatial(w.shape());
   auto dims = AI_VMM_TAKE(transposed_output(e.node, to_dims(x.shape()), to_dims(w.shape()), kernel));
   Shape shape = *constant_shape(dims);
@@ -255,17 +260,21 @@ double bilinear(const double* image, int64_t h, int64_t w, double y, double x) {
 
 Status eval_deform_conv(Eval& e) {
   const Tensor &x = e.in(0), &w = e.in(1), &offset = e.in(2);
-  if (x.rank() != 4) return e.error("only two spatial axes are defined, the input has shape " + to_string(x.shape()) + ".");
+  if (x.rank() != 4)
+    return e.error("only two spatial axes are defined, the input has shape " + to_string(x.shape()) + ".");
   Shape shape = AI_VMM_TAKE(conv_shape(e));
   Window window = AI_VMM_TAKE(window_of(e.node, spatial(w.shape())));
   int64_t group = e.node.i("group", 1), offset_group = e.node.i("offset_group", 1);
   int64_t taps = ref::product(window.kernel), channels = x.dim(1);
   if (offset_group < 1 || channels % offset_group != 0)
-    return e.error(std::to_string(channels) + " channels do not divide into " + std::to_string(offset_group) + " offset groups.");
+    return e.error(std::to_string(channels) + " channels do not divide into " + std::to_string(offset_group) +
+                   " offset groups.");
   if (offset.shape() != Shape{x.dim(0), offset_group * taps * 2, shape[2], shape[3]})
-    return e.error("offset has shape " + to_string(offset.shape()) + ", which does not fit the output " + to_string(shape) + ".");
+    return e.error("offset has shape " + to_string(offset.shape()) + ", which does not fit the output " +
+                   to_string(shape) + ".");
   if (e.has(4) && e.in(4).shape() != Shape{x.dim(0), offset_group * taps, shape[2], shape[3]})
-    return e.error("mask has shape " + to_string(e.in(4).shape()) + ", which does not fit the output " + to_string(shape) + ".");
+    return e.error("mask has shape " + to_string(e.in(4).shape()) + ", which does not fit the output " +
+                   to_string(shape) + ".");
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), shape));
   auto b = AI_VMM_TAKE(bias(e, 3, shape[1]));
   auto xv = ref::load<double>(x), wv = ref::load<double>(w), ov = ref::load<double>(offset);
@@ -286,8 +295,12 @@ Status eval_deform_conv(Eval& e) {
         for (int64_t p = 0; p < out_size; ++p) {
           int64_t at = n * offset_group * taps + c / per_offset * taps + k;  // (batch, offset group, tap)
           double oy = ov[size_t((at * 2) * out_size + p)], ox = ov[size_t((at * 2 + 1) * out_size + p)];
-          double row = double(p / shape[3] * window.strides[0] + k / window.kernel[1] * window.dilations[0] - window.before(0, h)) + oy;
-          double column = double(p % shape[3] * window.strides[1] + k % window.kernel[1] * window.dilations[1] - window.before(1, wd)) + ox;
+          double row = double(p / shape[3] * window.strides[0] + k / window.kernel[1] * window.dilations[0] -
+                              window.before(0, h)) +
+                       oy;
+          double column = double(p % shape[3] * window.strides[1] + k % window.kernel[1] * window.dilations[1] -
+                                 window.before(1, wd)) +
+                          ox;
           double v = bilinear(xv.data() + (n * channels + c) * h * wd, h, wd, row, column);
           if (!mv.empty()) v *= mv[size_t(at * out_size + p)];
           int64_t g = c / in_group;
@@ -314,7 +327,8 @@ Status infer_causal_conv(Infer& c) {
 Status eval_causal_conv(Eval& e) {
   const Tensor &x = e.in(0), &w = e.in(1);
   if (x.rank() != 3 || w.rank() != 3 || w.dim(0) != x.dim(1) || w.dim(1) != 1 || w.dim(2) < 1)
-    return e.error("an input of shape " + to_string(x.shape()) + " does not go with a weight of shape " + to_string(w.shape()) + ".");
+    return e.error("an input of shape " + to_string(x.shape()) + " does not go with a weight of shape " +
+                   to_string(w.shape()) + ".");
   int64_t n = x.dim(0), channels = x.dim(1), length = x.dim(2), k = w.dim(2), carry = k - 1;
   Shape state{n, channels, carry};
   if (e.has(3) && e.in(3).shape() != state)
@@ -329,7 +343,9 @@ Status eval_causal_conv(Eval& e) {
   auto past = e.has(3) ? ref::load<double>(e.in(3)) : std::vector<double>(size_t(present->count()), 0.0);
   std::vector<double> yv(xv.size()), next(past.size());
   for (int64_t row = 0; row < n * channels; ++row) {
-    auto at = [&](int64_t i) { return i < carry ? past[size_t(row * carry + i)] : xv[size_t(row * length + i - carry)]; };
+    auto at = [&](int64_t i) {
+      return i < carry ? past[size_t(row * carry + i)] : xv[size_t(row * length + i - carry)];
+    };
     for (int64_t i = 0; i < length; ++i) {
       double sum = b[size_t(row % channels)];
       for (int64_t j = 0; j < k; ++j) sum += wv[size_t(row % channels * k + j)] * at(i + j);
@@ -356,7 +372,8 @@ const OpDef kOps[] = {
      cost_conv, eval_conv},
     {"ConvTranspose", "", 22, "X:T, W:T, B:T? -> Y:T | T: f16 f32 f64 bf16",
      CONV_ATTRIBUTES ", output_padding:ints, output_shape:ints",
-     "The adjoint of a convolution (\"deconvolution\") of X [N, C, spatial...] with W [C, M/group, kernel...] plus a bias a "
+     "The adjoint of a convolution (\"deconvolution\") of X [N, C, spatial...] with W [C, M/group, kernel...] plus a "
+     "bias a "
      "channel. An output_shape, or auto_pad SAME, fixes the output's size and with it the pads.",
      kNoTrait, infer_conv_transpose, cost_conv_transpose, eval_conv_transpose},
     {"DeformConv", "", 22, "X:T, W:T, offset:T, B:T?, mask:T? -> Y:T | T: f16 f32 f64 bf16",
@@ -364,7 +381,8 @@ const OpDef kOps[] = {
      "Convolution of images whose taps are moved by offset (a row and a column shift for each output position and tap, "
      "interpolated bilinearly) and scaled by mask.",
      kNoTrait, infer_conv, cost_conv, eval_deform_conv},
-    {"CausalConvWithState", "", 27, "input:T, weight:T, bias:T?, past_state:T? -> output:T, present_state:T | T: f16 f32 bf16",
+    {"CausalConvWithState", "", 27,
+     "input:T, weight:T, bias:T?, past_state:T? -> output:T, present_state:T | T: f16 f32 bf16",
      "activation:string=none",
      "Depthwise convolution along the last axis that sees only the past: the k-1 values before the input come from "
      "past_state (zeros without it), and the last k-1 are handed on. The activation may be silu.",

@@ -24,8 +24,8 @@ struct Equation {
 
 Result<std::vector<Label>> parse_term(std::string_view term, std::string_view equation) {
   auto bad = [&] {
-    return Status(Code::invalid_argument, "The equation \"" + std::string(equation.substr(0, 200)) + "\" is malformed near \"" +
-                                              std::string(term.substr(0, 60)) + "\".");
+    return Status(Code::invalid_argument, "The equation \"" + std::string(equation.substr(0, 200)) +
+                                              "\" is malformed near \"" + std::string(term.substr(0, 60)) + "\".");
   };
   std::vector<Label> labels;
   for (size_t i = 0; i < term.size(); ++i) {
@@ -45,7 +45,9 @@ Result<std::vector<Label>> parse_term(std::string_view term, std::string_view eq
 // Parses the equation for operands of the given ranks, ellipses replaced by labels of their axes.
 Result<Equation> parse_equation(std::string text, const std::vector<int64_t>& ranks) {
   std::erase(text, ' ');
-  auto bad = [&](const std::string& what) { return Status(Code::invalid_argument, "The equation \"" + text.substr(0, 200) + "\" " + what); };
+  auto bad = [&](const std::string& what) {
+    return Status(Code::invalid_argument, "The equation \"" + text.substr(0, 200) + "\" " + what);
+  };
   auto arrow = text.find("->");
   std::string left = text.substr(0, arrow);
   Equation q;
@@ -64,8 +66,8 @@ Result<Equation> parse_equation(std::string text, const std::vector<int64_t>& ra
     bool ellipsis = std::count(labels.begin(), labels.end(), kEllipsis) > 0;
     int64_t rest = ranks[k] - int64_t(labels.size()) + ellipsis;
     if (rest < 0 || (rest > 0 && !ellipsis))
-      return bad("names " + std::to_string(labels.size() - ellipsis) + " axes of input " + std::to_string(k) + ", which has rank " +
-                 std::to_string(ranks[k]) + ".");
+      return bad("names " + std::to_string(labels.size() - ellipsis) + " axes of input " + std::to_string(k) +
+                 ", which has rank " + std::to_string(ranks[k]) + ".");
     if (ellipsis) widest = std::max(widest, rest);
     expand(labels, rest);
   }
@@ -77,7 +79,8 @@ Result<Equation> parse_equation(std::string text, const std::vector<int64_t>& ra
     expand(q.output, widest);
     std::set<Label> seen;
     for (Label l : q.output)
-      if (!uses.count(l) || !seen.insert(l).second) return bad("names an axis of the output that no input has, or names it twice.");
+      if (!uses.count(l) || !seen.insert(l).second)
+        return bad("names an axis of the output that no input has, or names it twice.");
   } else {
     for (int64_t i = widest; i >= 1; --i) q.output.push_back(Label(-i));
     for (auto [l, count] : uses)
@@ -189,7 +192,8 @@ Status eval_einsum(Eval& e) {
     for (size_t k = 0; k < ranks.size(); ++k) {
       // Axes that the output or a later input still needs stay.
       std::set<Label> needed(q.output.begin(), q.output.end());
-      for (size_t later = k + 1; later < ranks.size(); ++later) needed.insert(q.inputs[later].begin(), q.inputs[later].end());
+      for (size_t later = k + 1; later < ranks.size(); ++later)
+        needed.insert(q.inputs[later].begin(), q.inputs[later].end());
       Operand<T> next{q.inputs[k], e.in(k).shape(), ref::load<T>(e.in(k))};
       std::vector<Label> kept;
       if (k + 1 == ranks.size()) {
@@ -230,7 +234,8 @@ Cost cost_einsum(const CostQuery& q) {
 
 const OpDef kOps[] = {
     {"Einsum", "", 28, "Inputs:T* -> Output:T | T: numeric", "equation:string!",
-     "The sum of products that the equation states: a term of axis letters for each input and, after ->, for the output; "
+     "The sum of products that the equation states: a term of axis letters for each input and, after ->, for the "
+     "output; "
      "axes missing there are summed. \"...\" stands for the remaining axes, which broadcast.",
      kNoTrait, infer_einsum, cost_einsum, eval_einsum},
 };

@@ -18,12 +18,18 @@ namespace rule {
 using namespace std;    // NOLINT: so that rules read `exp(x)`
 using namespace rules;  // NOLINT
 #define R(c) double(c)
-#define UNARY(name, flops, types, fr, ir, meaning)                                                                  \
-  [[maybe_unused]] inline auto name##_f([[maybe_unused]] double x) { return fr; }                                   \
-  template <class I> auto name##_i([[maybe_unused]] I x) { return ir; }
-#define BINARY(name, flops, types, fr, ir, meaning)                                                                 \
-  [[maybe_unused]] inline auto name##_f([[maybe_unused]] double x, [[maybe_unused]] double y) { return fr; }        \
-  template <class I> auto name##_i([[maybe_unused]] I x, [[maybe_unused]] I y) { return ir; }
+#define UNARY(name, flops, types, fr, ir, meaning)                                \
+  [[maybe_unused]] inline auto name##_f([[maybe_unused]] double x) { return fr; } \
+  template <class I>                                                              \
+  auto name##_i([[maybe_unused]] I x) {                                           \
+    return ir;                                                                    \
+  }
+#define BINARY(name, flops, types, fr, ir, meaning)                                                          \
+  [[maybe_unused]] inline auto name##_f([[maybe_unused]] double x, [[maybe_unused]] double y) { return fr; } \
+  template <class I>                                                                                         \
+  auto name##_i([[maybe_unused]] I x, [[maybe_unused]] I y) {                                                \
+    return ir;                                                                                               \
+  }
 #define PREDICATE_UNARY UNARY
 #define PREDICATE_BINARY BINARY
 #define ACTIVATION1(name, flops, aname, adefault, rule, meaning) \
@@ -100,29 +106,49 @@ Status eval_activation(Eval& e, F f) {
 }
 
 const OpDef kOps[] = {
-#define UNARY(name, flops, types, fr, ir, meaning)                                            \
-  {#name, "", 1, SIG1(types), "", meaning, kElementwise, infer_elementwise, cost<flops>,      \
-   [](Eval& e) { return eval_unary(e, false, rule::name##_f, [](auto x) { return rule::name##_i(x); }); }},
-#define BINARY(name, flops, types, fr, ir, meaning)                                           \
-  {#name, "", 1, SIG2(types), "", meaning, kElementwise, infer_elementwise, cost<flops>,      \
-   [](Eval& e) { return eval_binary(e, false, rule::name##_f, [](auto x, auto y) { return rule::name##_i(x, y); }); }},
-#define PREDICATE_UNARY(name, flops, types, fr, ir, meaning)                                  \
-  {#name, "", 1, PRED1(types), "", meaning, kElementwise, infer_predicate, cost<flops>,       \
-   [](Eval& e) { return eval_unary(e, true, rule::name##_f, [](auto x) { return rule::name##_i(x); }); }},
-#define PREDICATE_BINARY(name, flops, types, fr, ir, meaning)                                 \
-  {#name, "", 1, PRED2(types), "", meaning, kElementwise, infer_predicate, cost<flops>,       \
-   [](Eval& e) { return eval_comparison(e, rule::name##_f, [](auto x, auto y) { return rule::name##_i(x, y); }); }},
-#define ACTIVATION1(name, flops, aname, adefault, rule_, meaning)                             \
-  {#name, "", 1, SIG1("numeric"), aname ":float=" #adefault, meaning, kElementwise, infer_elementwise, cost<flops>, \
-   [](Eval& e) {                                                                              \
-     double a = e.node.f(aname, float(adefault));                                             \
-     return eval_activation(e, [a](double x) { return rule::name##_f(x, a); });               \
+#define UNARY(name, flops, types, fr, ir, meaning)                                                     \
+  {#name, "", 1, SIG1(types), "", meaning, kElementwise, infer_elementwise, cost<flops>, [](Eval& e) { \
+     return eval_unary(e, false, rule::name##_f, [](auto x) { return rule::name##_i(x); });            \
    }},
-#define ACTIVATION2(name, flops, aname, adefault, bname, bdefault, rule_, meaning)            \
-  {#name, "", 1, SIG1("numeric"), aname ":float=" #adefault ", " bname ":float=" #bdefault, meaning, kElementwise, \
-   infer_elementwise, cost<flops>, [](Eval& e) {                                              \
-     double a = e.node.f(aname, float(adefault)), b = e.node.f(bname, float(bdefault));       \
-     return eval_activation(e, [a, b](double x) { return rule::name##_f(x, a, b); });         \
+#define BINARY(name, flops, types, fr, ir, meaning)                                                     \
+  {#name, "", 1, SIG2(types), "", meaning, kElementwise, infer_elementwise, cost<flops>, [](Eval& e) {  \
+     return eval_binary(e, false, rule::name##_f, [](auto x, auto y) { return rule::name##_i(x, y); }); \
+   }},
+#define PREDICATE_UNARY(name, flops, types, fr, ir, meaning)                                          \
+  {#name, "", 1, PRED1(types), "", meaning, kElementwise, infer_predicate, cost<flops>, [](Eval& e) { \
+     return eval_unary(e, true, rule::name##_f, [](auto x) { return rule::name##_i(x); });            \
+   }},
+#define PREDICATE_BINARY(name, flops, types, fr, ir, meaning)                                         \
+  {#name, "", 1, PRED2(types), "", meaning, kElementwise, infer_predicate, cost<flops>, [](Eval& e) { \
+     return eval_comparison(e, rule::name##_f, [](auto x, auto y) { return rule::name##_i(x, y); });  \
+   }},
+#define ACTIVATION1(name, flops, aname, adefault, rule_, meaning)               \
+  {#name,                                                                       \
+   "",                                                                          \
+   1,                                                                           \
+   SIG1("numeric"),                                                             \
+   aname ":float=" #adefault,                                                   \
+   meaning,                                                                     \
+   kElementwise,                                                                \
+   infer_elementwise,                                                           \
+   cost<flops>,                                                                 \
+   [](Eval& e) {                                                                \
+     double a = e.node.f(aname, float(adefault));                               \
+     return eval_activation(e, [a](double x) { return rule::name##_f(x, a); }); \
+   }},
+#define ACTIVATION2(name, flops, aname, adefault, bname, bdefault, rule_, meaning)      \
+  {#name,                                                                               \
+   "",                                                                                  \
+   1,                                                                                   \
+   SIG1("numeric"),                                                                     \
+   aname ":float=" #adefault ", " bname ":float=" #bdefault,                            \
+   meaning,                                                                             \
+   kElementwise,                                                                        \
+   infer_elementwise,                                                                   \
+   cost<flops>,                                                                         \
+   [](Eval& e) {                                                                        \
+     double a = e.node.f(aname, float(adefault)), b = e.node.f(bname, float(bdefault)); \
+     return eval_activation(e, [a, b](double x) { return rule::name##_f(x, a, b); });   \
    }},
 #include "ops/elementwise.def"
 };

@@ -17,7 +17,8 @@ using ref::Complex;
 class Fourier {
  public:
   Fourier(int64_t n, int sign) : n_(n), roots_(size_t(n)) {
-    for (int64_t k = 0; k < n; ++k) roots_[size_t(k)] = std::polar(1.0, sign * 2 * std::numbers::pi * double(k) / double(n));
+    for (int64_t k = 0; k < n; ++k)
+      roots_[size_t(k)] = std::polar(1.0, sign * 2 * std::numbers::pi * double(k) / double(n));
   }
   void operator()(std::vector<Complex>& x) const {
     std::vector<Complex> scratch(x.size());
@@ -66,7 +67,9 @@ Status infer_dft(Infer& c) {
   }
   bool inverse = c.node.i("inverse") != 0, onesided = c.node.i("onesided") != 0;
   std::vector<Dim> y = c.dims(0);
-  if (y.size() < 2) return c.error("an input of rank " + std::to_string(y.size()) + " has no signal axis; the last axis holds real and imaginary parts.");
+  if (y.size() < 2)
+    return c.error("an input of rank " + std::to_string(y.size()) +
+                   " has no signal axis; the last axis holds real and imaginary parts.");
   std::optional<Dim> axis = c.has(2) ? scalar(c, 2) : Dim(-2);
   auto known_axis = axis ? axis->constant() : std::nullopt;
   y.back() = inverse && onesided ? 1 : 2;
@@ -88,14 +91,16 @@ Status eval_dft(Eval& e) {
   const Tensor& x = e.in(0);
   bool inverse = e.node.i("inverse") != 0, onesided = e.node.i("onesided") != 0;
   if (x.rank() < 2 || (x.dim(x.rank() - 1) != 1 && x.dim(x.rank() - 1) != 2))
-    return e.error("an input of shape " + to_string(x.shape()) + " is not a signal; its last axis must hold 1 (real) or 2 (complex) numbers.");
+    return e.error("an input of shape " + to_string(x.shape()) +
+                   " is not a signal; its last axis must hold 1 (real) or 2 (complex) numbers.");
   int64_t parts = x.dim(x.rank() - 1), wanted = -2;
   if (e.has(2)) wanted = AI_VMM_TAKE(scalar(e, 2));
   int64_t axis = AI_VMM_TAKE(e.axis(wanted, x.rank()));
   if (axis == x.rank() - 1) return e.error("the last axis holds real and imaginary parts and cannot be transformed.");
   int64_t in = x.dim(axis), length = inverse && onesided ? 2 * (in - 1) : in;
   if (e.has(1)) length = AI_VMM_TAKE(scalar(e, 1));
-  if (length < 1 || length > kMaxLength) return e.error("a transform of length " + std::to_string(length) + " cannot be.");
+  if (length < 1 || length > kMaxLength)
+    return e.error("a transform of length " + std::to_string(length) + " cannot be.");
   int64_t out = onesided && !inverse ? length / 2 + 1 : length, out_parts = inverse && onesided ? 1 : 2;
   Shape shape = x.shape();
   shape[size_t(axis)] = out;
@@ -148,7 +153,8 @@ Cost cost_dft(const CostQuery& q) {
 
 Status infer_stft(Infer& c) {
   std::vector<Dim> x = c.ranked(0) ? c.dims(0) : c.fresh(3);
-  if (x.size() < 2 || x.size() > 3) return c.error("the signal must have shape [batch, length, 1 or 2], its rank is " + std::to_string(x.size()) + ".");
+  if (x.size() < 2 || x.size() > 3)
+    return c.error("the signal must have shape [batch, length, 1 or 2], its rank is " + std::to_string(x.size()) + ".");
   std::optional<Dim> length, step = scalar(c, 1);
   if (c.has(3)) length = scalar(c, 3);
   if (!length && c.has(2) && c.ranked(2) && c.rank(2) == 1) length = c.dims(2)[0];
@@ -167,12 +173,17 @@ Status eval_stft(Eval& e) {
   if (x.rank() < 2 || x.rank() > 3 || (x.rank() == 3 && x.dim(2) != 1 && x.dim(2) != 2))
     return e.error("a signal of shape " + to_string(x.shape()) + " is not [batch, length, 1 or 2].");
   int64_t parts = x.rank() == 3 ? x.dim(2) : 1, samples = x.dim(1), step = AI_VMM_TAKE(scalar(e, 1));
-  if (e.has(2) && e.in(2).rank() != 1) return e.error("the window must be a vector, its shape is " + to_string(e.in(2).shape()) + ".");
+  if (e.has(2) && e.in(2).rank() != 1)
+    return e.error("the window must be a vector, its shape is " + to_string(e.in(2).shape()) + ".");
   int64_t length = e.has(2) ? e.in(2).count() : samples;
   if (e.has(3)) length = AI_VMM_TAKE(scalar(e, 3));
   if (step < 1) return e.error("frame_step is " + std::to_string(step) + "; it must be positive.");
-  if (length < 1 || length > samples) return e.error("a frame of " + std::to_string(length) + " samples does not fit a signal of " + std::to_string(samples) + ".");
-  if (e.has(2) && e.in(2).count() != length) return e.error("the window holds " + std::to_string(e.in(2).count()) + " numbers for frames of " + std::to_string(length) + ".");
+  if (length < 1 || length > samples)
+    return e.error("a frame of " + std::to_string(length) + " samples does not fit a signal of " +
+                   std::to_string(samples) + ".");
+  if (e.has(2) && e.in(2).count() != length)
+    return e.error("the window holds " + std::to_string(e.in(2).count()) + " numbers for frames of " +
+                   std::to_string(length) + ".");
   bool onesided = e.node.i("onesided", 1) != 0;
   if (onesided && parts == 2) return e.error("a complex signal has no one-sided transform.");
   int64_t frames = (samples - length) / step + 1, bins = onesided ? length / 2 + 1 : length;
@@ -203,9 +214,11 @@ const OpDef kOps[] = {
     {"DFT", "", 20, "input:T1, dft_length:T2?, axis:i64? -> output:T1 | T1: f16 f32 f64 bf16, T2: i32 i64",
      "inverse:int=0, onesided:int=0",
      "Discrete Fourier transform along one axis, cut or padded with zeros to dft_length; the last axis holds real and "
-     "imaginary parts. onesided keeps the first half of a real signal's spectrum, or turns such a half into the real signal.",
+     "imaginary parts. onesided keeps the first half of a real signal's spectrum, or turns such a half into the real "
+     "signal.",
      kNoTrait, infer_dft, cost_dft, eval_dft},
-    {"STFT", "", 17, "signal:T1, frame_step:T2, window:T1?, frame_length:T2? -> output:T1 | T1: f16 f32 f64 bf16, T2: i32 i64",
+    {"STFT", "", 17,
+     "signal:T1, frame_step:T2, window:T1?, frame_length:T2? -> output:T1 | T1: f16 f32 f64 bf16, T2: i32 i64",
      "onesided:int=1", "Discrete Fourier transforms of windowed frames that start every frame_step samples.", kNoTrait,
      infer_stft,
      [](const CostQuery& q) {

@@ -62,7 +62,8 @@ Status infer_constant_of_shape(Infer& c) {
       if (d.constant() && *d.constant() < 0) return c.error("the shape " + to_string(*shape) + " has a negative size.");
     if (t == DType::i64 && shape->size() <= 1) {
       auto count = shape->empty() ? 1 : (*shape)[0].constant();
-      if (count && *count <= 1024) c.set_ints(0, std::vector<Dim>(size_t(*count), Dim(value ? ref::ints(*value)[0] : 0)));
+      if (count && *count <= 1024)
+        c.set_ints(0, std::vector<Dim>(size_t(*count), Dim(value ? ref::ints(*value)[0] : 0)));
     }
     c.set(0, t, std::move(*shape));
   } else if (auto rank = c.ranked(0) && c.rank(0) == 1 ? c.dims(0)[0].constant() : std::nullopt; rank && *rank <= 64) {
@@ -138,7 +139,8 @@ Status infer_range(Infer& c) {
 
 Status eval_range(Eval& e) {
   for (size_t k : {0, 1, 2})
-    if (e.in(k).count() != 1) return e.error("an input has shape " + to_string(e.in(k).shape()) + "; it must be a scalar.");
+    if (e.in(k).count() != 1)
+      return e.error("an input has shape " + to_string(e.in(k).shape()) + "; it must be a scalar.");
   DType t = e.in(0).dtype();
   return ref::dispatch_real(e, t, [&]<class T>() -> Status {
     T start = ref::load<T>(e.in(0))[0], delta = ref::load<T>(e.in(2))[0];
@@ -161,7 +163,8 @@ Status eval_range(Eval& e) {
 Status infer_eye_like(Infer& c) {
   DType t = AI_VMM_TAKE(named_type(c, "dtype", c.dtype(0) == DType::undefined ? DType::f32 : c.dtype(0)));
   if (!c.node.has("dtype")) t = c.dtype(0);
-  if (c.ranked(0) && c.rank(0) != 2) return c.error("the input has rank " + std::to_string(c.rank(0)) + "; it must be 2.");
+  if (c.ranked(0) && c.rank(0) != 2)
+    return c.error("the input has rank " + std::to_string(c.rank(0)) + "; it must be 2.");
   if (c.ranked(0))
     c.set(0, t, c.dims(0));
   else
@@ -221,7 +224,9 @@ Status eval_blackman(Eval& e) {
 Status infer_mel(Infer& c) {
   DType t = AI_VMM_TAKE(named_type(c, "output_datatype", DType::f32));
   auto bands = c.ints(0), length = c.ints(1);
-  auto one = [&](const std::optional<std::vector<Dim>>& v) { return v && v->size() == 1 && known_non_negative((*v)[0]); };
+  auto one = [&](const std::optional<std::vector<Dim>>& v) {
+    return v && v->size() == 1 && known_non_negative((*v)[0]);
+  };
   c.set(0, t, {one(length) ? floor_div((*length)[0], 2) + 1 : c.fresh(), one(bands) ? (*bands)[0] : c.fresh()});
   return {};
 }
@@ -230,13 +235,15 @@ Status infer_mel(Infer& c) {
 Status eval_mel(Eval& e) {
   DType t = AI_VMM_TAKE(named_type(e, "output_datatype", DType::f32));
   for (size_t k = 0; k < 5; ++k)
-    if (e.in(k).count() != 1) return e.error("an input has shape " + to_string(e.in(k).shape()) + "; it must be a scalar.");
+    if (e.in(k).count() != 1)
+      return e.error("an input has shape " + to_string(e.in(k).shape()) + "; it must be a scalar.");
   int64_t bands = ref::ints(e.in(0))[0], length = ref::ints(e.in(1))[0], rate = ref::ints(e.in(2))[0];
   double low = ref::load<double>(e.in(3))[0], high = ref::load<double>(e.in(4))[0];
-  if (bands < 0 || length < 0 || rate <= 0 || length > (int64_t(1) << 40) || bands > (int64_t(1) << 40) || !(low >= 0) || !(high >= low))
-    return e.error("num_mel_bins " + std::to_string(bands) + ", dft_length " + std::to_string(length) + ", sample_rate " +
-                   std::to_string(rate) + " and the edges " + std::to_string(low) + " and " + std::to_string(high) +
-                   " make no filters.");
+  if (bands < 0 || length < 0 || rate <= 0 || length > (int64_t(1) << 40) || bands > (int64_t(1) << 40) ||
+      !(low >= 0) || !(high >= low))
+    return e.error("num_mel_bins " + std::to_string(bands) + ", dft_length " + std::to_string(length) +
+                   ", sample_rate " + std::to_string(rate) + " and the edges " + std::to_string(low) + " and " +
+                   std::to_string(high) + " make no filters.");
   int64_t rows = length / 2 + 1;
   Tensor* y = AI_VMM_TAKE(e.make(0, t, {rows, bands}));
   auto mel = [](double f) { return 2595 * std::log10(1 + f / 700); };
@@ -265,7 +272,8 @@ constexpr const char* kWindowAttributes = "periodic:int=1, output_datatype:int=1
 
 const OpDef kOps[] = {
     {"Constant", "", 25, "-> output:any",
-     "value_strings:strings, value_string:string, value_floats:floats, value_float:float, value_ints:ints, value_int:int, "
+     "value_strings:strings, value_string:string, value_floats:floats, value_float:float, value_ints:ints, "
+     "value_int:int, "
      "sparse_value:tensor, value:tensor",
      "The tensor that one of the attributes holds; a sparse one is given dense.", kMovesData, infer_constant, nullptr,
      eval_constant},
@@ -273,23 +281,26 @@ const OpDef kOps[] = {
      "A tensor of the given shape filled with the one element of value, or with float 0.", kMovesData,
      infer_constant_of_shape, nullptr, eval_constant_of_shape},
     {"Range", "", 27, "start:T, limit:T, delta:T -> output:T | T: f16 bf16 f32 f64 i16 i32 i64", "stash_type:int=1",
-     "start, start + delta, ... up to but not including limit, computed in double for every float type, which holds what "
+     "start, start + delta, ... up to but not including limit, computed in double for every float type, which holds "
+     "what "
      "either stash_type asks for.",
      kDataDependent, infer_range, nullptr, eval_range},
     {"EyeLike", "", 22, "input:any -> output:any", "dtype:int, k:int=0",
      "A matrix of the input's shape with ones on diagonal k (above the main one where positive) and zeros elsewhere.",
      kNoTrait, infer_eye_like, nullptr, eval_eye_like},
-    {"HannWindow", "", 17, kWindowSignature, kWindowAttributes, "Hann window: (1 - cos(2 pi n / N)) / 2.", kDataDependent,
-     infer_window, nullptr, eval_hann},
+    {"HannWindow", "", 17, kWindowSignature, kWindowAttributes, "Hann window: (1 - cos(2 pi n / N)) / 2.",
+     kDataDependent, infer_window, nullptr, eval_hann},
     {"HammingWindow", "", 17, kWindowSignature, kWindowAttributes, "Hamming window: 25/46 - 21/46 cos(2 pi n / N).",
      kDataDependent, infer_window, nullptr, eval_hamming},
     {"BlackmanWindow", "", 17, kWindowSignature, kWindowAttributes,
      "Blackman window: 0.42 - 0.5 cos(2 pi n / N) + 0.08 cos(4 pi n / N).", kDataDependent, infer_window, nullptr,
      eval_blackman},
     {"MelWeightMatrix", "", 17,
-     "num_mel_bins:I, dft_length:I, sample_rate:I, lower_edge_hertz:F, upper_edge_hertz:F -> output:any | I: i32 i64, F: float",
+     "num_mel_bins:I, dft_length:I, sample_rate:I, lower_edge_hertz:F, upper_edge_hertz:F -> output:any | I: i32 i64, "
+     "F: float",
      "output_datatype:int=1",
-     "Triangular filters that turn a spectrum of dft_length / 2 + 1 bins into mel bands: [bins, bands], each of peak 1.",
+     "Triangular filters that turn a spectrum of dft_length / 2 + 1 bins into mel bands: [bins, bands], each of peak "
+     "1.",
      kDataDependent, infer_mel, nullptr, eval_mel},
 };
 

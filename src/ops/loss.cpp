@@ -40,13 +40,15 @@ Status write_loss(Eval& e, const std::vector<double>& p) {
   Shape expected = x.shape();
   expected.erase(expected.begin() + 1);
   if (target.shape() != expected)
-    return e.error("classes of shape " + to_string(target.shape()) + " do not fit scores of shape " + to_string(x.shape()) + ".");
+    return e.error("classes of shape " + to_string(target.shape()) + " do not fit scores of shape " +
+                   to_string(x.shape()) + ".");
   int64_t batch = x.dim(0), classes = x.dim(1), spatial = 1;
   for (int64_t i = 2; i < x.rank(); ++i) spatial *= x.dim(i);
   std::vector<double> weight(size_t(classes), 1);
   if (e.has(2)) {
     if (e.in(2).count() != classes)
-      return e.error("weights of shape " + to_string(e.in(2).shape()) + " do not fit " + std::to_string(classes) + " classes.");
+      return e.error("weights of shape " + to_string(e.in(2).shape()) + " do not fit " + std::to_string(classes) +
+                     " classes.");
     weight = ref::load<double>(e.in(2));
   }
   bool ignores = e.node.has("ignore_index");
@@ -73,7 +75,8 @@ Status write_loss(Eval& e, const std::vector<double>& p) {
 }
 
 Status check_rank(const Eval& e) {
-  if (e.in(0).rank() < 2) return e.error("scores of rank " + std::to_string(e.in(0).rank()) + " have no axis of classes.");
+  if (e.in(0).rank() < 2)
+    return e.error("scores of rank " + std::to_string(e.in(0).rank()) + " have no axis of classes.");
   return {};
 }
 
@@ -108,11 +111,13 @@ constexpr const char* kAttributes = "ignore_index:int, reduction:string=mean";
 
 const OpDef kOps[] = {
     {"NegativeLogLikelihoodLoss", "", 22, "input:T, target:I, weight:T? -> loss:T | T: float, I: i32 i64", kAttributes,
-     "Minus the log-probability input[n, target[n, d], d] times the class's weight, 0 where the target is ignore_index; then "
+     "Minus the log-probability input[n, target[n, d], d] times the class's weight, 0 where the target is "
+     "ignore_index; then "
      "their sum, their mean (by the weights in use), or all of them.",
      kComposite | kTraining, infer_loss, cost_nll, eval_nll},
-    {"SoftmaxCrossEntropyLoss", "", 13, "scores:T, labels:I, weights:T? -> output:T, log_prob:T? | T: float, I: i32 i64",
-     kAttributes, "NegativeLogLikelihoodLoss of the LogSoftmax of the scores over axis 1, which is the second output.",
+    {"SoftmaxCrossEntropyLoss", "", 13,
+     "scores:T, labels:I, weights:T? -> output:T, log_prob:T? | T: float, I: i32 i64", kAttributes,
+     "NegativeLogLikelihoodLoss of the LogSoftmax of the scores over axis 1, which is the second output.",
      kComposite | kTraining, infer_loss, cost_cross_entropy, eval_cross_entropy},
 };
 

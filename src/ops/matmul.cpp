@@ -79,7 +79,8 @@ Status infer_gemm(Infer& c) {
   DType t = c.dtype(0);
   bool ta = c.node.i("transA") != 0, tb = c.node.i("transB") != 0;
   for (size_t k : {0, 1})
-    if (c.ranked(k) && c.rank(k) != 2) return c.error("a matrix has rank " + std::to_string(c.rank(k)) + "; it must be 2.");
+    if (c.ranked(k) && c.rank(k) != 2)
+      return c.error("a matrix has rank " + std::to_string(c.rank(k)) + "; it must be 2.");
   auto dim = [&](size_t k, size_t axis) { return c.ranked(k) ? c.dims(k)[axis] : c.fresh(); };
   Dim m = dim(0, ta), n = dim(1, !tb);
   if (c.ranked(0) && c.ranked(1) && known_different(c.dims(0)[!ta], c.dims(1)[tb]))
@@ -105,12 +106,14 @@ Status eval_gemm(Eval& e) {
   double alpha = e.node.f("alpha", 1), beta = e.node.f("beta", 1);
   int64_t m = a.dim(ta), k = a.dim(!ta), n = b.dim(!tb);
   if (b.dim(tb) != k)
-    return e.error("the columns of A (" + std::to_string(k) + ") differ from the rows of B (" + std::to_string(b.dim(tb)) + ").");
+    return e.error("the columns of A (" + std::to_string(k) + ") differ from the rows of B (" +
+                   std::to_string(b.dim(tb)) + ").");
   Shape shape{m, n};
   if (e.has(2)) {
     const Shape shapes[] = {e.in(2).shape(), shape};
     Shape both = AI_VMM_TAKE(ref::broadcast(e, shapes));
-    if (both != shape) return e.error("C of shape " + to_string(e.in(2).shape()) + " does not broadcast to " + to_string(shape) + ".");
+    if (both != shape)
+      return e.error("C of shape " + to_string(e.in(2).shape()) + " does not broadcast to " + to_string(shape) + ".");
   }
   Tensor* y = AI_VMM_TAKE(e.make(0, a.dtype(), shape));
   return ref::dispatch_real(e, a.dtype(), [&]<class T>() -> Status {
@@ -200,12 +203,13 @@ Cost cost_det(const CostQuery& q) {
 
 const OpDef kOps[] = {
     {"MatMul", "", 13, "A:T, B:T -> Y:T | T: numeric", "",
-     "Product of matrices, with leading axes broadcast; a vector is a row on the left and a column on the right.", kNoTrait,
-     [](Infer& c) { return infer_matmul(c, c.dtype(0), 0, 1); }, [](const CostQuery& q) { return matmul_cost(q, 0); },
-     eval_matmul},
-    {"Gemm", "", 13, "A:T, B:T, C:T? -> Y:T | T: numeric", "beta:float=1.0, transB:int=0, alpha:float=1.0, transA:int=0",
-     "alpha * A' * B' + beta * C, where ' is a transposition if transA or transB asks for it, and C broadcasts.", kNoTrait,
-     infer_gemm, cost_gemm, eval_gemm},
+     "Product of matrices, with leading axes broadcast; a vector is a row on the left and a column on the right.",
+     kNoTrait, [](Infer& c) { return infer_matmul(c, c.dtype(0), 0, 1); },
+     [](const CostQuery& q) { return matmul_cost(q, 0); }, eval_matmul},
+    {"Gemm", "", 13, "A:T, B:T, C:T? -> Y:T | T: numeric",
+     "beta:float=1.0, transB:int=0, alpha:float=1.0, transA:int=0",
+     "alpha * A' * B' + beta * C, where ' is a transposition if transA or transB asks for it, and C broadcasts.",
+     kNoTrait, infer_gemm, cost_gemm, eval_gemm},
     {"Det", "", 22, "X:T -> Y:T | T: float", "", "Determinants of the square matrices in the last two axes.", kNoTrait,
      infer_det, cost_det, eval_det},
 };

@@ -21,8 +21,10 @@ Result<MatMulPlan> plan_matmul(const Eval& e, Shape a, Shape b);
 
 template <class T>
 T multiply_add(T sum, T x, T y) {
-  if constexpr (std::is_integral_v<T>) return rules::i_add(sum, rules::i_mul(x, y));
-  else return sum + x * y;
+  if constexpr (std::is_integral_v<T>)
+    return rules::i_add(sum, rules::i_mul(x, y));
+  else
+    return sum + x * y;
 }
 
 // y [m, n] = a [m, k] × b [k, n], all dense.

@@ -68,7 +68,8 @@ Status eval_gelu(Eval& e) {
   bool tanh_form = approximate == "tanh";
   constexpr double kSqrtHalf = 0.70710678118654752440, kSqrtTwoOverPi = 0.79788456080286535588;
   return ref::map1<double>(e, e.in(0).dtype(), [&](double x) {
-    return 0.5 * x * (1 + (tanh_form ? std::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)) : std::erf(x * kSqrtHalf)));
+    return 0.5 * x *
+           (1 + (tanh_form ? std::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)) : std::erf(x * kSqrtHalf)));
   });
 }
 
@@ -82,9 +83,13 @@ Status infer_is_inf(Infer& c) { return infer_broadcast(c, DType::boolean); }
 
 // NaN wins over numbers.
 template <class T>
-T larger(T x, T y) { return x < y || y != y ? y : x; }
+T larger(T x, T y) {
+  return x < y || y != y ? y : x;
+}
 template <class T>
-T smaller(T x, T y) { return y < x || y != y ? y : x; }
+T smaller(T x, T y) {
+  return y < x || y != y ? y : x;
+}
 
 Status eval_clip(Eval& e) {
   for (size_t k : {1, 2})
@@ -144,7 +149,8 @@ Status eval_sum(Eval& e) {
   return fold_inputs(e, [](auto x, auto y) { return x + y; });
 }
 Status eval_mean(Eval& e) {
-  return fold_inputs(e, [](auto x, auto y) { return x + y; }, true);
+  return fold_inputs(
+      e, [](auto x, auto y) { return x + y; }, true);
 }
 Cost cost_variadic(const CostQuery& q) { return {.flops = double(q.inputs.size()) * q.elements_out(0)}; }
 

@@ -6,8 +6,9 @@
 
 namespace ai_vmm {
 
-// y = (x - mean) / sqrt(variance + epsilon), or x / sqrt(mean square + epsilon) when not `centered`; times scale, plus bias,
-// where they are not empty. `scale` and `bias` may be shorter than x: then they repeat. Returns mean and 1 / deviation.
+// y = (x - mean) / sqrt(variance + epsilon), or x / sqrt(mean square + epsilon) when not `centered`; times scale, plus
+// bias, where they are not empty. `scale` and `bias` may be shorter than x: then they repeat. Returns mean and 1 /
+// deviation.
 struct RowMoments {
   double mean, inverse_deviation;
 };

@@ -185,7 +185,8 @@ Result<std::vector<double>> spread(const Eval& e, size_t k, const Shape& shape, 
   if (tail && t.count() > 0 && t.count() <= row && t.rank() <= int64_t(shape.size())) return v;
   const Shape shapes[] = {shape, t.shape()};
   Shape all = AI_VMM_TAKE(ref::broadcast(e, shapes));
-  if (all != shape) return e.error("an input of shape " + to_string(t.shape()) + " does not broadcast to " + to_string(shape) + ".");
+  if (all != shape)
+    return e.error("an input of shape " + to_string(t.shape()) + " does not broadcast to " + to_string(shape) + ".");
   Shape strides = ref::broadcast_strides(t.shape(), shape);
   std::vector<double> r;
   r.reserve(size_t(ref::product(shape)));
@@ -261,7 +262,8 @@ Status eval_lp_norm(Eval& e) {
   if (p != 1 && p != 2) return e.error("p is " + std::to_string(p) + "; it must be 1 or 2.");
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), x.shape()));
   auto v = ref::load<double>(x);
-  int64_t n = x.dim(axis), inner = ref::strides_of(x.shape())[size_t(axis)], outer = n && inner ? x.count() / (n * inner) : 0;
+  int64_t n = x.dim(axis), inner = ref::strides_of(x.shape())[size_t(axis)],
+          outer = n && inner ? x.count() / (n * inner) : 0;
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t i = 0; i < inner; ++i) {
       auto at = [&](int64_t k) -> double& { return v[size_t((o * n + k) * inner + i)]; };
@@ -304,7 +306,8 @@ Status infer_swiglu(Infer& c) {
   if (c.ranked(0) && c.ranked(1)) {
     bool differ = c.rank(0) != c.rank(1);
     for (size_t i = 0; !differ && i < c.dims(0).size(); ++i) differ = known_different(c.dims(0)[i], c.dims(1)[i]);
-    if (differ) return c.error("A and B have different shapes, " + to_string(c.dims(0)) + " and " + to_string(c.dims(1)) + ".");
+    if (differ)
+      return c.error("A and B have different shapes, " + to_string(c.dims(0)) + " and " + to_string(c.dims(1)) + ".");
   }
   c.set(0, c.ranked(0) ? c.type(0) : c.type(1));
   return {};
@@ -312,7 +315,8 @@ Status infer_swiglu(Infer& c) {
 
 Status eval_swiglu(Eval& e) {
   if (e.in(0).shape() != e.in(1).shape())
-    return e.error("A and B have different shapes, " + to_string(e.in(0).shape()) + " and " + to_string(e.in(1).shape()) + ".");
+    return e.error("A and B have different shapes, " + to_string(e.in(0).shape()) + " and " +
+                   to_string(e.in(1).shape()) + ".");
   Tensor* y = AI_VMM_TAKE(e.make(0, e.in(0).dtype(), e.in(0).shape()));
   auto a = ref::load<double>(e.in(0)), b = ref::load<double>(e.in(1));
   double alpha = e.node.f("alpha", 1.0f);
@@ -359,10 +363,11 @@ Status eval_dropout(Eval& e) {
 
 const OpDef kOps[] = {
     {"BatchNormalization", "", 15,
-     "X:T, scale:T1, B:T1, input_mean:T2, input_var:T2 -> Y:T, running_mean:T2?, running_var:T2? | T: " FLOATS ", T1: " FLOATS
-     ", T2: " FLOATS,
+     "X:T, scale:T1, B:T1, input_mean:T2, input_var:T2 -> Y:T, running_mean:T2?, running_var:T2? | T: " FLOATS
+     ", T1: " FLOATS ", T2: " FLOATS,
      "epsilon:float=1e-5, momentum:float=0.9, training_mode:int=0",
-     "(X - mean) / sqrt(variance + epsilon) * scale + B for each channel, with the given moments, or with those of the batch "
+     "(X - mean) / sqrt(variance + epsilon) * scale + B for each channel, with the given moments, or with those of the "
+     "batch "
      "in training mode, which also moves the running moments.",
      kNoTrait, infer_batch_norm, [](const CostQuery& q) { return per_element(q, q.node.i("training_mode") ? 6 : 2); },
      eval_batch_norm},
@@ -381,9 +386,11 @@ const OpDef kOps[] = {
      "axis:int=-1, epsilon:float=1e-5, stash_type:int=1",
      "X / sqrt(mean of squares over the axes from `axis` on + epsilon) * scale.", kComposite, infer_layer_norm,
      [](const CostQuery& q) { return per_element(q, 4); }, [](Eval& e) { return eval_rows(e, false); }},
-    {"SimplifiedLayerNormalization", "", 1, "X:T, scale:V -> Y:V, inv_std_var:U? | T: " FLOATS ", V: " FLOATS ", U: f32 f64 bf16",
+    {"SimplifiedLayerNormalization", "", 1,
+     "X:T, scale:V -> Y:V, inv_std_var:U? | T: " FLOATS ", V: " FLOATS ", U: f32 f64 bf16",
      "axis:int=-1, epsilon:float=1e-5, stash_type:int=1",
-     "RMSNormalization as ONNX Runtime wrote it before ONNX had it; the second output is 1 / sqrt(mean square + epsilon).",
+     "RMSNormalization as ONNX Runtime wrote it before ONNX had it; the second output is 1 / sqrt(mean square + "
+     "epsilon).",
      kComposite, infer_layer_norm, [](const CostQuery& q) { return per_element(q, 4); },
      [](Eval& e) { return eval_rows(e, false); }},
     {"LRN", "", 13, "X:T -> Y:T | T: " FLOATS, "alpha:float=0.0001, beta:float=0.75, bias:float=1.0, size:int!",
@@ -395,11 +402,13 @@ const OpDef kOps[] = {
     {"MeanVarianceNormalization", "", 13, "X:T -> Y:T | T: " FLOATS, "axes:ints=[0,2,3]",
      "(X - mean) / standard deviation over the given axes.", kComposite, infer_same,
      [](const CostQuery& q) { return per_element(q, 6); }, eval_mvn},
-    {"SwiGLU", "", 28, "A:T, B:T -> Y:T | T: " FLOATS, "alpha:float=1.0", "A * sigmoid(alpha * A) * B, without broadcasting.",
-     kElementwise | kComposite, infer_swiglu, [](const CostQuery& q) { return per_element(q, 15); }, eval_swiglu},
+    {"SwiGLU", "", 28, "A:T, B:T -> Y:T | T: " FLOATS, "alpha:float=1.0",
+     "A * sigmoid(alpha * A) * B, without broadcasting.", kElementwise | kComposite, infer_swiglu,
+     [](const CostQuery& q) { return per_element(q, 15); }, eval_swiglu},
     {"Dropout", "", 22, "data:T, ratio:T1?, training_mode:T2? -> output:T, mask:T2? | T: float, T1: float, T2: bool",
      "seed:int",
-     "In training mode zeroes each element with probability `ratio` and scales the others by 1 / (1 - ratio); otherwise a "
+     "In training mode zeroes each element with probability `ratio` and scales the others by 1 / (1 - ratio); "
+     "otherwise a "
      "copy. The mask is true where an element was kept.",
      kRandom, infer_dropout, [](const CostQuery&) { return Cost{}; }, eval_dropout},
 };

@@ -221,7 +221,8 @@ const Type& Infer::output_type(size_t k) const {
   return node.has_output(k) ? graph_.value(node.outputs[k]).type : unknown;
 }
 void Infer::set_ints(size_t k, std::vector<Dim> elements) {
-  if (node.has_output(k) && int64_t(elements.size()) <= kMaxKnownInts) graph_.value(node.outputs[k]).ints = std::move(elements);
+  if (node.has_output(k) && int64_t(elements.size()) <= kMaxKnownInts)
+    graph_.value(node.outputs[k]).ints = std::move(elements);
 }
 
 Status Infer::error(const std::string& what) const {
@@ -302,7 +303,8 @@ bool type_matches(const Schema& s, const std::string& formal, const Type& t) {
 }
 
 const char* attr_type_name(const AttrValue& v) {
-  static constexpr const char* kNames[] = {"int", "float", "string", "tensor", "ints", "floats", "strings", "tensors", "type"};
+  static constexpr const char* kNames[] = {"int",    "float",   "string",  "tensor", "ints",
+                                           "floats", "strings", "tensors", "type"};
   return kNames[v.index()];
 }
 
@@ -324,8 +326,8 @@ std::string input_fault(const Schema& s, size_t count, TypeOf type_of) {
     if (at == bound.end())
       bound.emplace_back(&f, t->dtype);
     else if (at->second != t->dtype)
-      return "needs its inputs \"" + at->first->name + "\" and \"" + f.name + "\" to be of one element type; they are " +
-             name(at->second) + " and " + name(t->dtype) + ".";
+      return "needs its inputs \"" + at->first->name + "\" and \"" + f.name +
+             "\" to be of one element type; they are " + name(at->second) + " and " + name(t->dtype) + ".";
   }
   return "";
 }
@@ -344,10 +346,14 @@ Status check_schema(Graph& graph, Node& node) {
   const Schema& s = schema(*node.def);
   if (node.inputs.size() < s.min_inputs || node.inputs.size() > s.max_inputs)
     return error("has " + std::to_string(node.inputs.size()) + " inputs; it takes " + std::to_string(s.min_inputs) +
-                 (s.max_inputs == SIZE_MAX ? " or more." : s.max_inputs == s.min_inputs ? "." : " to " + std::to_string(s.max_inputs) + "."));
+                 (s.max_inputs == SIZE_MAX       ? " or more."
+                  : s.max_inputs == s.min_inputs ? "."
+                                                 : " to " + std::to_string(s.max_inputs) + "."));
   if (node.outputs.size() < s.min_outputs || node.outputs.size() > s.max_outputs)
     return error("has " + std::to_string(node.outputs.size()) + " outputs; it makes " + std::to_string(s.min_outputs) +
-                 (s.max_outputs == SIZE_MAX ? " or more." : s.max_outputs == s.min_outputs ? "." : " to " + std::to_string(s.max_outputs) + "."));
+                 (s.max_outputs == SIZE_MAX        ? " or more."
+                  : s.max_outputs == s.min_outputs ? "."
+                                                   : " to " + std::to_string(s.max_outputs) + "."));
   std::string fault = input_fault(s, node.inputs.size(), [&](size_t i) {
     return node.inputs[i] == kAbsent ? nullptr : &graph.value(node.inputs[i]).type;
   });
@@ -365,14 +371,25 @@ Status check_schema(Graph& graph, Node& node) {
     if (a.type != attr_type_name(*v)) {
       // An empty list in a model has no type of its own.
       auto empty = [&] {
-        return std::visit([](const auto& x) { if constexpr (requires { x.empty(); x.size(); }) return x.empty(); else return false; }, *v);
+        return std::visit(
+            [](const auto& x) {
+              if constexpr (requires {
+                              x.empty();
+                              x.size();
+                            })
+                return x.empty();
+              else
+                return false;
+            },
+            *v);
       };
       if (empty() && (a.type == "ints" || a.type == "floats" || a.type == "strings")) {
         if (a.type == "ints") node.set(a.name, std::vector<int64_t>());
         if (a.type == "floats") node.set(a.name, std::vector<float>());
         if (a.type == "strings") node.set(a.name, std::vector<std::string>());
       } else {
-        return error(std::string("has attribute \"") + a.name + "\" of type " + attr_type_name(*v) + "; it must be " + a.type + ".");
+        return error(std::string("has attribute \"") + a.name + "\" of type " + attr_type_name(*v) + "; it must be " +
+                     a.type + ".");
       }
     }
   }
@@ -429,10 +446,12 @@ Status define_ops(Graph& graph) {
       list += ", and " + std::to_string(unknown.size() - kShown) + " more";
       break;
     }
-    list += (list.empty() ? "\"" : ", \"") + (op.first.empty() ? "" : op.first + ".") + op.second + "\" (" + std::to_string(use.count) +
-            (use.count == 1 ? " node" : " nodes") + (use.example.empty() ? "" : ", for example " + use.example);
+    list += (list.empty() ? "\"" : ", \"") + (op.first.empty() ? "" : op.first + ".") + op.second + "\" (" +
+            std::to_string(use.count) + (use.count == 1 ? " node" : " nodes") +
+            (use.example.empty() ? "" : ", for example " + use.example);
     if (shown <= kExplained)
-      if (std::string near = nearest_op(op.first, op.second); !near.empty()) list += "; the nearest known name is \"" + near + "\"";
+      if (std::string near = nearest_op(op.first, op.second); !near.empty())
+        list += "; the nearest known name is \"" + near + "\"";
     list += ")";
   }
   return Status(Code::unimplemented, "The model uses operators that this build does not have: " + list + ".");
@@ -454,7 +473,9 @@ double type_bytes(const Type& t) { return elements(t) * bits(t.dtype) / 8; }
 double CostQuery::elements_in(size_t k) const { return k < inputs.size() ? elements(inputs[k]) : 0; }
 double CostQuery::elements_out(size_t k) const { return k < outputs.size() ? elements(outputs[k]) : 0; }
 Shape CostQuery::shape_in(size_t k) const { return k < inputs.size() ? inputs[k].shape().value_or(Shape{}) : Shape{}; }
-Shape CostQuery::shape_out(size_t k) const { return k < outputs.size() ? outputs[k].shape().value_or(Shape{}) : Shape{}; }
+Shape CostQuery::shape_out(size_t k) const {
+  return k < outputs.size() ? outputs[k].shape().value_or(Shape{}) : Shape{};
+}
 
 Cost cost_of(const OpDef& op, const CostQuery& q) {
   Cost c;
@@ -487,7 +508,8 @@ double Random::normal() {
 }
 
 Result<Tensor*> Eval::make(size_t k, DType dtype, Shape shape) {
-  if (bits(dtype) == 0 && dtype != DType::string) return error("element type number " + std::to_string(int(dtype)) + " is not known.");
+  if (bits(dtype) == 0 && dtype != DType::string)
+    return error("element type number " + std::to_string(int(dtype)) + " is not known.");
   auto t = Tensor::make(dtype, std::move(shape));
   if (!t.ok()) return std::move(t).status();
   if (k >= out.size()) out.resize(k + 1);
@@ -514,7 +536,8 @@ Result<std::vector<Data>> evaluate(const Node& node, std::span<const Data> input
     if (inputs[i].is_sequence()) types[i].kind = Type::Kind::sequence;
     if (inputs[i].is_map()) types[i].kind = Type::Kind::map;
   }
-  std::string fault = input_fault(schema(*node.def), inputs.size(), [&](size_t i) { return inputs[i].empty() ? nullptr : &types[i]; });
+  std::string fault =
+      input_fault(schema(*node.def), inputs.size(), [&](size_t i) { return inputs[i].empty() ? nullptr : &types[i]; });
   Eval ctx(node, inputs, random);
   if (!fault.empty()) return ctx.error("it " + fault);
   if (Status s = node.def->eval(ctx); !s.ok()) {

@@ -29,22 +29,22 @@ class Infer {
   size_t inputs() const { return node.inputs.size(); }
   size_t outputs() const { return node.outputs.size(); }
   bool has(size_t k) const { return node.has_input(k); }
-  const Type& type(size_t k) const;            // unknown type for an absent input
+  const Type& type(size_t k) const;  // unknown type for an absent input
   DType dtype(size_t k) const { return type(k).dtype; }
   bool ranked(size_t k) const { return type(k).ranked; }
   int64_t rank(size_t k) const { return type(k).rank(); }  // -1 not known
   const std::vector<Dim>& dims(size_t k) const { return type(k).dims; }
-  const Tensor* constant(size_t k) const;      // the input's value where it is constant, else null
+  const Tensor* constant(size_t k) const;  // the input's value where it is constant, else null
   // Elements of an integer tensor input (rank ≤ 1) where they are known, perhaps symbolically.
   std::optional<std::vector<Dim>> ints(size_t k) const;
 
-  Dim fresh();                                                  // a new symbol: a size known only at run time
+  Dim fresh();  // a new symbol: a size known only at run time
   std::vector<Dim> fresh(int64_t count);
-  void set(size_t k, Type type);                                // output k (ignored when the output is absent)
+  void set(size_t k, Type type);  // output k (ignored when the output is absent)
   void set(size_t k, DType dtype, std::vector<Dim> dims) { set(k, Type::tensor(dtype, std::move(dims))); }
   void set_unranked(size_t k, DType dtype) { set(k, Type::tensor(dtype)); }
-  const Type& output_type(size_t k) const;                      // what is known of output k by now
-  void set_ints(size_t k, std::vector<Dim> elements);           // data propagation: the elements of output k
+  const Type& output_type(size_t k) const;             // what is known of output k by now
+  void set_ints(size_t k, std::vector<Dim> elements);  // data propagation: the elements of output k
 
   // axis in [-rank, rank) → [0, rank); failure names the node.
   Result<int64_t> axis(int64_t value, int64_t rank) const;
@@ -85,15 +85,16 @@ struct CostQuery {
 // Seeds for operators that draw random numbers: one stream per run.
 struct Random {
   uint64_t state = 0x9e3779b97f4a7c15ull;
-  uint64_t next();        // splitmix64
-  double uniform();       // [0, 1)
-  double normal();        // Box-Muller
+  uint64_t next();   // splitmix64
+  double uniform();  // [0, 1)
+  double normal();   // Box-Muller
 };
 
 // What a reference function sees and makes. Inputs are dense row-major.
 class Eval {
  public:
-  Eval(const Node& node, std::span<const Data> inputs, Random& random) : node(node), in_(inputs), random(random), out(node.outputs.size()) {}
+  Eval(const Node& node, std::span<const Data> inputs, Random& random)
+      : node(node), in_(inputs), random(random), out(node.outputs.size()) {}
 
   const Node& node;
   std::span<const Data> in_;
@@ -118,40 +119,40 @@ class Eval {
 
 enum Trait : uint32_t {
   kNoTrait = 0,
-  kElementwise = 1 << 0,     // output element i depends on (broadcast) input elements i only
+  kElementwise = 1 << 0,  // output element i depends on (broadcast) input elements i only
   kCommutative = 1 << 1,
-  kRandom = 1 << 2,          // two runs differ: never folded, never merged
-  kControlFlow = 1 << 3,     // has bodies, run by the host
-  kHostOnly = 1 << 4,        // works on sequences, optionals, maps or strings by nature; never crosses to a backend
-  kDataDependent = 1 << 5,   // an output's shape depends on input values even when all input shapes are known
-  kMovesData = 1 << 6,       // no arithmetic: copies elements (Reshape, Transpose, Gather…)
-  kReshapes = 1 << 7,        // output 0 is input 0's elements in the same order: storage may be shared
+  kRandom = 1 << 2,         // two runs differ: never folded, never merged
+  kControlFlow = 1 << 3,    // has bodies, run by the host
+  kHostOnly = 1 << 4,       // works on sequences, optionals, maps or strings by nature; never crosses to a backend
+  kDataDependent = 1 << 5,  // an output's shape depends on input values even when all input shapes are known
+  kMovesData = 1 << 6,      // no arithmetic: copies elements (Reshape, Transpose, Gather…)
+  kReshapes = 1 << 7,       // output 0 is input 0's elements in the same order: storage may be shared
   kReduces = 1 << 8,
-  kComposite = 1 << 9,       // a backend may refuse it and take its parts (see `expand`)
+  kComposite = 1 << 9,  // a backend may refuse it and take its parts (see `expand`)
   kTraining = 1 << 10,
 };
 
 // Stated by braces in a table; all strings are literals.
 struct OpDef {
   const char* name;
-  const char* domain;     // "" | "ai.onnx.ml" | "com.microsoft"
-  int since;              // the canonical version's first opset, for documents
+  const char* domain;  // "" | "ai.onnx.ml" | "com.microsoft"
+  int since;           // the canonical version's first opset, for documents
   // "X:T, W:T, B:T? -> Y:T" — '?' optional, '*' variadic, and type variables explained after '|':
   // "| T: f16 f32 f64 bf16, I: i64". A concrete type stands for itself ("axes:i64"). "any" is every tensor type.
   const char* signature;
   // "strides:ints, group:int=1, auto_pad:string=NOTSET, alpha:float=1.0"; types int, float, string, tensor, ints,
   // floats, strings, tensors, graph, type. No "=": no default. A trailing '!' marks a required attribute.
   const char* attributes;
-  const char* doc;        // what it computes, one to five sentences
+  const char* doc;  // what it computes, one to five sentences
   uint32_t traits;
   Status (*infer)(Infer&);
-  Cost (*cost)(const CostQuery&);   // null: elementwise-like, one operation an output element
-  Status (*eval)(Eval&);            // null only for control flow, which the host runs
+  Cost (*cost)(const CostQuery&);  // null: elementwise-like, one operation an output element
+  Status (*eval)(Eval&);           // null only for control flow, which the host runs
 };
 
 // Every operator known. Built once, immutable, thread-safe.
 const OpDef* find_op(std::string_view domain, std::string_view name);  // null when there is none; "ai.onnx" is ""
-std::vector<const OpDef*> all_ops();                                     // sorted by domain, name
+std::vector<const OpDef*> all_ops();                                   // sorted by domain, name
 // The nearest known name, for messages; "" when nothing is near.
 std::string nearest_op(std::string_view domain, std::string_view name);
 
@@ -181,7 +182,8 @@ Cost cost_of(const OpDef& op, const CostQuery& query);
 
 // ---------------------------------------------------------------- engine
 
-// Sets Node::def of every node, bodies included. Fails with unimplemented and a list of all operators that there are not.
+// Sets Node::def of every node, bodies included. Fails with unimplemented and a list of all operators that there are
+// not.
 Status define_ops(Graph& graph);
 
 // Checks every node against its schema (counts, attribute names and types, element types) and infers all types,

@@ -43,8 +43,8 @@ Status infer_pool(Infer& c, Layout layout) {
 Status infer_pool(Infer& c) { return infer_pool(c, {false}); }
 
 // Calls visit(image, position, inside, counted) for every window: `image` numbers (n, channel), `position` the output
-// position, `inside` lists the flat spatial offsets of the taps that lie in the image, `counted` the taps that lie in the
-// image or its pads (a window of ceil_mode may reach beyond both).
+// position, `inside` lists the flat spatial offsets of the taps that lie in the image, `counted` the taps that lie in
+// the image or its pads (a window of ceil_mode may reach beyond both).
 template <class F>
 void for_each_window(const Window& w, const Shape& in, const Shape& out, int64_t images, F visit) {
   size_t n = w.axes();
@@ -88,7 +88,8 @@ Result<PoolShapes> pool_shapes(const Eval& e, Layout layout) {
   s.result = x.shape();
   for (size_t i = 0; i < s.window.axes(); ++i) {
     int64_t in = x.shape()[layout.axis(i)], out = *s.window.output(i, in).constant();
-    if (out < 0) return e.error("the kernel is larger than the padded input along spatial axis " + std::to_string(i) + ".");
+    if (out < 0)
+      return e.error("the kernel is larger than the padded input along spatial axis " + std::to_string(i) + ".");
     s.in.push_back(in);
     s.out.push_back(out);
     s.result[layout.axis(i)] = out;
@@ -280,8 +281,10 @@ Status eval_max_unpool(Eval& e) {
   auto dims = AI_VMM_TAKE(unpooled(e.node, to_dims(x.shape())));
   Shape natural = *constant_shape(dims), shape = e.has(2) ? ref::ints(e.in(2)) : natural;
   if (indices.shape() != x.shape())
-    return e.error("indices of shape " + to_string(indices.shape()) + " do not match the input's " + to_string(x.shape()) + ".");
-  if (shape.size() != natural.size()) return e.error("output_shape " + to_string(shape) + " has another rank than the input.");
+    return e.error("indices of shape " + to_string(indices.shape()) + " do not match the input's " +
+                   to_string(x.shape()) + ".");
+  if (shape.size() != natural.size())
+    return e.error("output_shape " + to_string(shape) + " has another rank than the input.");
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), shape));
   auto total = element_count(natural);
   if (!total) return e.error("the unpooled shape " + to_string(natural) + " cannot be.");
@@ -291,11 +294,13 @@ Status eval_max_unpool(Eval& e) {
   Shape from = ref::strides_of(natural), to = ref::strides_of(shape);
   // Indices count in the natural shape; a larger output_shape holds it in its corner at the origin.
   for (size_t i = 0; i < v.size(); ++i) {
-    if (at[i] < 0 || at[i] >= *total) return e.error("index " + std::to_string(at[i]) + " is outside the output " + to_string(natural) + ".");
+    if (at[i] < 0 || at[i] >= *total)
+      return e.error("index " + std::to_string(at[i]) + " is outside the output " + to_string(natural) + ".");
     int64_t offset = 0;
     for (size_t d = 0; d < shape.size(); ++d) {
       int64_t p = at[i] / from[d] % natural[d];
-      if (p >= shape[d]) return e.error("index " + std::to_string(at[i]) + " is outside output_shape " + to_string(shape) + ".");
+      if (p >= shape[d])
+        return e.error("index " + std::to_string(at[i]) + " is outside output_shape " + to_string(shape) + ".");
       offset += p * to[d];
     }
     r[size_t(offset)] = v[i];
@@ -319,18 +324,18 @@ const OpDef kOps[] = {
     {"LpPool", "", 22, "X:T -> Y:T | T: " FLOATS, POOL_ATTRIBUTES ", p:int=2",
      "p-norm of each window of X [N, C, spatial...].", kNoTrait, infer_pool,
      [](const CostQuery& q) { return Cost{.flops = 2 * cost_pool(q).flops}; }, eval_lp_pool},
-    {"GlobalAveragePool", "", 22, "X:T -> Y:T | T: " FLOATS, "", "Mean over all spatial axes, which become 1.", kReduces,
-     infer_global, nullptr, eval_global_average},
+    {"GlobalAveragePool", "", 22, "X:T -> Y:T | T: " FLOATS, "", "Mean over all spatial axes, which become 1.",
+     kReduces, infer_global, nullptr, eval_global_average},
     {"GlobalMaxPool", "", 22, "X:T -> Y:T | T: " FLOATS, "", "Largest element over all spatial axes, which become 1.",
      kReduces, infer_global, nullptr, eval_global_max},
-    {"GlobalLpPool", "", 22, "X:T -> Y:T | T: " FLOATS, "p:int=2", "p-norm over all spatial axes, which become 1.", kReduces,
-     infer_global, [](const CostQuery& q) { return Cost{.flops = 2 * q.elements_in(0)}; }, eval_global_lp},
+    {"GlobalLpPool", "", 22, "X:T -> Y:T | T: " FLOATS, "p:int=2", "p-norm over all spatial axes, which become 1.",
+     kReduces, infer_global, [](const CostQuery& q) { return Cost{.flops = 2 * q.elements_in(0)}; }, eval_global_lp},
     {"MaxUnpool", "", 22, "X:T1, I:T2, output_shape:T2? -> output:T1 | T1: " FLOATS ", T2: i64",
      "kernel_shape:ints!, pads:ints, strides:ints",
      "Writes each element of X at its index (as MaxPool gave it) into a tensor of zeros.", kMovesData, infer_max_unpool,
      nullptr, eval_max_unpool},
-    {"NhwcMaxPool", "com.microsoft", 1, "x:T -> y:T | T: i8 u8", POOL_ATTRIBUTES,
-     "MaxPool of X [N, spatial..., C].", kNoTrait, [](Infer& c) { return infer_pool(c, {true}); }, cost_pool,
+    {"NhwcMaxPool", "com.microsoft", 1, "x:T -> y:T | T: i8 u8", POOL_ATTRIBUTES, "MaxPool of X [N, spatial..., C].",
+     kNoTrait, [](Infer& c) { return infer_pool(c, {true}); }, cost_pool,
      [](Eval& e) { return eval_max_pool(e, {true}); }},
 };
 

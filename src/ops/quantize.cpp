@@ -15,7 +15,10 @@ Result<Grain> Grain::of(const Eval& e, const Shape& x, const Shape& scale, int64
   int64_t count = ref::product(scale);
   if (block < 0) return e.error("block_size is " + std::to_string(block) + ".");
   if (block == 0 && count == 1) return g;
-  auto misfit = [&] { return e.error("a scale or zero point of shape " + to_string(scale) + " does not fit an input of shape " + to_string(x) + "."); };
+  auto misfit = [&] {
+    return e.error("a scale or zero point of shape " + to_string(scale) + " does not fit an input of shape " +
+                   to_string(x) + ".");
+  };
   axis = AI_VMM_TAKE(e.axis(axis, int64_t(x.size())));
   g.axis_ = size_t(axis);
   if (block == 0) {
@@ -57,10 +60,11 @@ void write_quantized(Tensor& y, int64_t i, double scaled, double zero_point, boo
 Result<std::vector<double>> per_line(const Eval& e, size_t k, int64_t lines, double fallback) {
   if (!e.has(k)) return std::vector<double>{fallback};
   int64_t n = e.in(k).count();
-  if (e.in(k).dtype() == DType::string || is_complex(e.in(k).dtype())) return e.error("input " + std::to_string(k) + " does not hold real numbers.");
+  if (e.in(k).dtype() == DType::string || is_complex(e.in(k).dtype()))
+    return e.error("input " + std::to_string(k) + " does not hold real numbers.");
   if (n != 1 && n != lines)
-    return e.error("input " + std::to_string(k) + " of shape " + to_string(e.in(k).shape()) + " holds neither one number nor " +
-                   std::to_string(lines) + ".");
+    return e.error("input " + std::to_string(k) + " of shape " + to_string(e.in(k).shape()) +
+                   " holds neither one number nor " + std::to_string(lines) + ".");
   return ref::load<double>(e.in(k));
 }
 
@@ -69,7 +73,8 @@ namespace {
 template <class Context>
 Result<DType> attribute_type(const Context& c, const char* attribute) {
   int64_t t = c.node.i(attribute);
-  if (t < 0 || t >= kDTypeCount) return c.error(std::string(attribute) + " " + std::to_string(t) + " is not a known element type.");
+  if (t < 0 || t >= kDTypeCount)
+    return c.error(std::string(attribute) + " " + std::to_string(t) + " is not a known element type.");
   return DType(t);
 }
 
@@ -94,9 +99,7 @@ Result<DType> quantized_type(const Context& c, bool has_zero_point, DType zero_p
   return t == DType::undefined ? DType::u8 : t;
 }
 
-Status infer_quantize(Infer& c) {
-  return set_like(c, AI_VMM_TAKE(quantized_type(c, c.has(2), c.dtype(2))));
-}
+Status infer_quantize(Infer& c) { return set_like(c, AI_VMM_TAKE(quantized_type(c, c.has(2), c.dtype(2)))); }
 
 Status eval_quantize(Eval& e) {
   const Tensor &x = e.in(0), &scale = e.in(1);
@@ -107,7 +110,8 @@ Status eval_quantize(Eval& e) {
     precision = scale.dtype() == DType::f8e8m0 ? DType::f32 : is_float(scale.dtype()) ? scale.dtype() : DType::f64;
   Grain grain = AI_VMM_TAKE(Grain::of(e, x.shape(), scale.shape(), e.node.i("axis", 1), e.node.i("block_size")));
   if (e.has(2) && e.in(2).count() != scale.count())
-    return e.error("the zero point of shape " + to_string(e.in(2).shape()) + " differs from the scale's " + to_string(scale.shape()) + ".");
+    return e.error("the zero point of shape " + to_string(e.in(2).shape()) + " differs from the scale's " +
+                   to_string(scale.shape()) + ".");
   bool saturate = e.node.i("saturate", 1) != 0;
   Tensor* y = AI_VMM_TAKE(e.make(0, t, x.shape()));
   auto v = ref::load<double>(x), s = ref::load<double>(scale);
@@ -128,7 +132,8 @@ template <class Context>
 Result<DType> dequantized_type(const Context& c, DType scale) {
   DType t = AI_VMM_TAKE(attribute_type(c, "output_dtype"));
   if (t == DType::undefined) t = scale == DType::f8e8m0 ? DType::f32 : scale;
-  if (t != DType::undefined && !is_float(t)) return c.error(std::string("output_dtype ") + name(t) + " is not a float type.");
+  if (t != DType::undefined && !is_float(t))
+    return c.error(std::string("output_dtype ") + name(t) + " is not a float type.");
   return t;
 }
 
@@ -139,7 +144,8 @@ Status eval_dequantize(Eval& e) {
   DType t = AI_VMM_TAKE(dequantized_type(e, scale.dtype()));
   Grain grain = AI_VMM_TAKE(Grain::of(e, x.shape(), scale.shape(), e.node.i("axis", 1), e.node.i("block_size")));
   if (e.has(2) && e.in(2).count() != scale.count())
-    return e.error("the zero point of shape " + to_string(e.in(2).shape()) + " differs from the scale's " + to_string(scale.shape()) + ".");
+    return e.error("the zero point of shape " + to_string(e.in(2).shape()) + " differs from the scale's " +
+                   to_string(scale.shape()) + ".");
   Tensor* y = AI_VMM_TAKE(e.make(0, t, x.shape()));
   auto v = ref::load<double>(x), s = ref::load<double>(scale);
   std::vector<double> zero(s.size(), 0);
@@ -181,23 +187,27 @@ Cost cost(const CostQuery& q) {
 }
 
 const OpDef kOps[] = {
-    {"QuantizeLinear", "", 28, "x:T, y_scale:S, y_zero_point:any? -> y:any | T: f32 f16 bf16 i32, S: f32 f16 bf16 i32 f8e8m0",
+    {"QuantizeLinear", "", 28,
+     "x:T, y_scale:S, y_zero_point:any? -> y:any | T: f32 f16 bf16 i32, S: f32 f16 bf16 i32 f8e8m0",
      "precision:int=0, output_dtype:int=0, block_size:int=0, saturate:int=1, axis:int=1",
-     "x / y_scale to the nearest (half to even) plus the zero point, held to the range of the zero point's type. The scale is "
-     "one number, one an index along the axis, or one a block of block_size elements along it; the quotient has the scale's "
+     "x / y_scale to the nearest (half to even) plus the zero point, held to the range of the zero point's type. The "
+     "scale is "
+     "one number, one an index along the axis, or one a block of block_size elements along it; the quotient has the "
+     "scale's "
      "precision, or the one named.",
      kElementwise, infer_quantize, cost<3>, eval_quantize},
     {"DequantizeLinear", "", 28, "x:T, x_scale:S, x_zero_point:T? -> y:any | T: numeric, S: f32 f16 bf16 f8e8m0",
      "output_dtype:int=0, block_size:int=0, axis:int=1",
-     "(x - x_zero_point) * x_scale, with the scale by tensor, by axis or by block as in QuantizeLinear; of the scale's type, "
+     "(x - x_zero_point) * x_scale, with the scale by tensor, by axis or by block as in QuantizeLinear; of the scale's "
+     "type, "
      "or the one named.",
      kElementwise, infer_dequantize, cost<2>, eval_dequantize},
     {"QuantizeLinear", "com.microsoft", 1, "x:T, y_scale:T, y_zero_point:any? -> y:any | T: f32 f16",
-     "axis:int=1, saturate:int=1", "QuantizeLinear of the default domain, which first had no 16-bit integers.", kElementwise,
-     infer_quantize, cost<3>, eval_quantize},
-    {"DequantizeLinear", "com.microsoft", 1, "x:T, x_scale:S, x_zero_point:T? -> y:any | T: int, S: f32 f16", "axis:int=1",
-     "DequantizeLinear of the default domain, which first had no 16-bit integers.", kElementwise, infer_dequantize, cost<2>,
-     eval_dequantize},
+     "axis:int=1, saturate:int=1", "QuantizeLinear of the default domain, which first had no 16-bit integers.",
+     kElementwise, infer_quantize, cost<3>, eval_quantize},
+    {"DequantizeLinear", "com.microsoft", 1, "x:T, x_scale:S, x_zero_point:T? -> y:any | T: int, S: f32 f16",
+     "axis:int=1", "DequantizeLinear of the default domain, which first had no 16-bit integers.", kElementwise,
+     infer_dequantize, cost<2>, eval_dequantize},
     {"DynamicQuantizeLinear", "", 11, "x:f32 -> y:u8, y_scale:f32, y_zero_point:u8", "",
      "Quantises to u8 with the scale and zero point that just cover the values of x and zero.", kNoTrait,
      infer_dynamic_quantize, cost<6>, eval_dynamic_quantize},

@@ -5,8 +5,8 @@
 
 namespace ai_vmm {
 
-// How the elements of a tensor share the entries of a scale or zero-point tensor: all one, one an index along an axis, or
-// one a block of elements along an axis.
+// How the elements of a tensor share the entries of a scale or zero-point tensor: all one, one an index along an axis,
+// or one a block of elements along an axis.
 class Grain {
  public:
   // Fails where `scale` does not fit. A block of 0 means none.
@@ -26,8 +26,8 @@ class Grain {
 // v rounded to the precision of a float type; other types leave it as it is.
 double round_to(DType type, double v);
 
-// The quantised value: `scaled` to the nearest (half to even) plus the zero point, held to the range of an integer type;
-// for a float type just their sum, still to be rounded.
+// The quantised value: `scaled` to the nearest (half to even) plus the zero point, held to the range of an integer
+// type; for a float type just their sum, still to be rounded.
 double quantized(DType type, double scaled, double zero_point);
 
 // Element i of y = quantized(scaled, zero_point).

@@ -36,7 +36,8 @@ Status subtract_columns(const Eval& e, size_t k, std::vector<double>& v, int64_t
 }
 
 // The product of inputs a and b without their zero points; exact for integers.
-Result<std::vector<double>> product(const Eval& e, const MatMulPlan& plan, size_t a, size_t a_zero, size_t b, size_t b_zero) {
+Result<std::vector<double>> product(const Eval& e, const MatMulPlan& plan, size_t a, size_t a_zero, size_t b,
+                                    size_t b_zero) {
   auto va = ref::load<double>(e.in(a)), vb = ref::load<double>(e.in(b));
   AI_VMM_TRY(subtract_rows(e, a_zero, va, plan.m, plan.k));
   AI_VMM_TRY(subtract_columns(e, b_zero, vb, plan.k, plan.n));
@@ -63,7 +64,9 @@ Status eval_qlinear_matmul(Eval& e) {
   Tensor* y = AI_VMM_TAKE(e.make(0, t, plan.output));
   auto v = AI_VMM_TAKE(product(e, plan, 0, 2, 3, 5));
   int64_t rows = plan.n ? int64_t(v.size()) / plan.n : 0, columns = plan.m ? int64_t(v.size()) / plan.m : 0;
-  auto lines = [&](size_t k, int64_t one, int64_t all) { return per_line(e, k, e.in(k).count() == one ? one : all, 1); };
+  auto lines = [&](size_t k, int64_t one, int64_t all) {
+    return per_line(e, k, e.in(k).count() == one ? one : all, 1);
+  };
   auto a_scale = AI_VMM_TAKE(lines(1, plan.m, rows)), b_scale = AI_VMM_TAKE(lines(4, plan.n, columns)),
        y_scale = AI_VMM_TAKE(lines(6, plan.m, rows)), y_zero = AI_VMM_TAKE(lines(7, plan.m, rows));
   auto row_of = [&](const std::vector<double>& s, int64_t r) { return s[size_t(r % int64_t(s.size()))]; };
@@ -108,7 +111,8 @@ Status eval_qlinear_conv(Eval& e) {
   std::vector<double> bias(size_t(shape[1]), 0);
   if (e.has(8)) {
     bias = ref::load<double>(e.in(8));
-    if (int64_t(bias.size()) != shape[1]) return e.error("B of shape " + to_string(e.in(8).shape()) + " does not fit the output.");
+    if (int64_t(bias.size()) != shape[1])
+      return e.error("B of shape " + to_string(e.in(8).shape()) + " does not fit the output.");
   }
   auto v = AI_VMM_TAKE(convolution(e, 0, 2, 3, 5, bias, shape));
   auto x_scale = AI_VMM_TAKE(per_line(e, 1, 1, 1)), w_scale = AI_VMM_TAKE(per_line(e, 4, shape[1], 1)),
@@ -138,17 +142,23 @@ const OpDef kOps[] = {
      "a:T1, a_scale:S, a_zero_point:T1, b:T2, b_scale:S, b_zero_point:T2, y_scale:S, y_zero_point:T3 -> y:T3 | "
      "T1: i8 u8 f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz, T2: i8 u8 f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz, "
      "T3: i8 u8 f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz, S: f32 f16 bf16",
-     "", "The product of the dequantised a and b, quantised to y. Scales are one number, one a row of a, or one a column of b.",
+     "",
+     "The product of the dequantised a and b, quantised to y. Scales are one number, one a row of a, or one a column "
+     "of b.",
      kNoTrait, infer_qlinear_matmul, [](const CostQuery& q) { return matmul_cost(q, 0); }, eval_qlinear_matmul},
-    {"ConvInteger", "", 10, "x:T1, w:T2, x_zero_point:T1?, w_zero_point:T2? -> y:i32 | T1: i8 u8, T2: i8 u8", kConvAttributes,
-     "The exact convolution of x with w less their zero points, w's by tensor or by output channel; pads count as zero after "
+    {"ConvInteger", "", 10, "x:T1, w:T2, x_zero_point:T1?, w_zero_point:T2? -> y:i32 | T1: i8 u8, T2: i8 u8",
+     kConvAttributes,
+     "The exact convolution of x with w less their zero points, w's by tensor or by output channel; pads count as zero "
+     "after "
      "the subtraction.",
      kNoTrait, infer_conv_integer, [](const CostQuery& q) { return cost_conv(q, 1); }, eval_conv_integer},
     {"QLinearConv", "", 10,
-     "x:T1, x_scale:f32, x_zero_point:T1, w:T2, w_scale:f32, w_zero_point:T2, y_scale:f32, y_zero_point:T3, B:i32? -> y:T3 | "
+     "x:T1, x_scale:f32, x_zero_point:T1, w:T2, w_scale:f32, w_zero_point:T2, y_scale:f32, y_zero_point:T3, B:i32? -> "
+     "y:T3 | "
      "T1: i8 u8, T2: i8 u8, T3: i8 u8",
      kConvAttributes,
-     "The convolution of the dequantised x and w plus the bias, which has the scale x_scale * w_scale, quantised to y. w's "
+     "The convolution of the dequantised x and w plus the bias, which has the scale x_scale * w_scale, quantised to y. "
+     "w's "
      "scale is by tensor or by output channel.",
      kNoTrait, infer_qlinear_conv, [](const CostQuery& q) { return cost_conv(q, 3); }, eval_qlinear_conv},
 };

@@ -1,4 +1,5 @@
-// Operators that draw random numbers. With a seed they repeat from run to run; without one they draw from the run's stream.
+// Operators that draw random numbers. With a seed they repeat from run to run; without one they draw from the run's
+// stream.
 
 #include <algorithm>
 #include <bit>
@@ -88,7 +89,8 @@ Status infer_multinomial(Infer& c) {
   DType t = AI_VMM_TAKE(output_type(c, DType::i32, is_integer));
   int64_t samples = c.node.i("sample_size", 1);
   if (samples < 0) return c.error("sample_size is " + std::to_string(samples) + ".");
-  if (c.ranked(0) && c.rank(0) != 2) return c.error("the input has rank " + std::to_string(c.rank(0)) + "; it must be 2.");
+  if (c.ranked(0) && c.rank(0) != 2)
+    return c.error("the input has rank " + std::to_string(c.rank(0)) + "; it must be 2.");
   c.set(0, t, {c.ranked(0) ? c.dims(0)[0] : c.fresh(), Dim(samples)});
   return {};
 }

@@ -56,7 +56,9 @@ struct Layer {
   std::vector<std::array<Activation, 3>> activations;  // a direction
   double clip;
 
-  const double* x_at(int64_t t, int64_t n) const { return x.data() + (batch_first ? n * time + t : t * batch + n) * input; }
+  const double* x_at(int64_t t, int64_t n) const {
+    return x.data() + (batch_first ? n * time + t : t * batch + n) * input;
+  }
   int64_t state_at(int64_t d, int64_t n) const { return (batch_first ? n * directions + d : d * batch + n) * hidden; }
   int64_t y_at(int64_t t, int64_t d, int64_t n) const {
     return (batch_first ? (n * time + t) * directions + d : (t * directions + d) * batch + n) * hidden;
@@ -73,7 +75,8 @@ struct Layer {
 
 bool takes_alpha(std::string n) {
   std::transform(n.begin(), n.end(), n.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  return n == "affine" || n == "leakyrelu" || n == "thresholdedrelu" || n == "scaledtanh" || n == "hardsigmoid" || n == "elu";
+  return n == "affine" || n == "leakyrelu" || n == "thresholdedrelu" || n == "scaledtanh" || n == "hardsigmoid" ||
+         n == "elu";
 }
 bool takes_beta(std::string n) {
   std::transform(n.begin(), n.end(), n.begin(), [](unsigned char c) { return char(std::tolower(c)); });
@@ -88,7 +91,8 @@ Result<Layer> load_layer(const Eval& e) {
   l.directions = directions_of(n);
   l.batch_first = n.i("layout") != 0;
   if (x.rank() != 3 || w.rank() != 3 || r.rank() != 3)
-    return e.error("X, W and R must have rank 3; their shapes are " + to_string(x.shape()) + ", " + to_string(w.shape()) + ", " + to_string(r.shape()) + ".");
+    return e.error("X, W and R must have rank 3; their shapes are " + to_string(x.shape()) + ", " +
+                   to_string(w.shape()) + ", " + to_string(r.shape()) + ".");
   l.time = x.dim(l.batch_first ? 1 : 0);
   l.batch = x.dim(l.batch_first ? 0 : 1);
   l.input = x.dim(2);
@@ -100,7 +104,8 @@ Result<Layer> load_layer(const Eval& e) {
   auto take = [&](size_t k, const char* what, const Shape& shape) -> Result<std::vector<double>> {
     if (!e.has(k)) return std::vector<double>(size_t(ref::product(shape)), 0.0);
     if (e.in(k).shape() != shape)
-      return e.error(std::string(what) + " has shape " + to_string(e.in(k).shape()) + "; it must be " + to_string(shape) + ".");
+      return e.error(std::string(what) + " has shape " + to_string(e.in(k).shape()) + "; it must be " +
+                     to_string(shape) + ".");
     return ref::load<double>(e.in(k));
   };
   int64_t rows = l.gates * l.hidden;
@@ -114,9 +119,13 @@ Result<Layer> load_layer(const Eval& e) {
   l.lengths.assign(size_t(l.batch), l.time);
   if (e.has(4)) {
     l.lengths = ref::ints(e.in(4));
-    if (int64_t(l.lengths.size()) != l.batch) return e.error("sequence_lens holds " + std::to_string(l.lengths.size()) + " numbers for a batch of " + std::to_string(l.batch) + ".");
+    if (int64_t(l.lengths.size()) != l.batch)
+      return e.error("sequence_lens holds " + std::to_string(l.lengths.size()) + " numbers for a batch of " +
+                     std::to_string(l.batch) + ".");
     for (int64_t s : l.lengths)
-      if (s < 0 || s > l.time) return e.error("a sequence length of " + std::to_string(s) + " is outside [0, " + std::to_string(l.time) + "].");
+      if (s < 0 || s > l.time)
+        return e.error("a sequence length of " + std::to_string(s) + " is outside [0, " + std::to_string(l.time) +
+                       "].");
   }
   l.clip = n.has("clip") ? double(n.f("clip")) : INFINITY;
   if (!(l.clip > 0)) l.clip = INFINITY;
@@ -129,7 +138,8 @@ Result<Layer> load_layer(const Eval& e) {
   if (names.empty())
     for (int64_t d = 0; d < l.directions; ++d) names.insert(names.end(), defaults.begin(), defaults.end());
   if (names.size() < per * size_t(l.directions))
-    return e.error("activations names " + std::to_string(names.size()) + " functions; " + std::to_string(per * size_t(l.directions)) + " are needed.");
+    return e.error("activations names " + std::to_string(names.size()) + " functions; " +
+                   std::to_string(per * size_t(l.directions)) + " are needed.");
   // Only functions that have an alpha or a beta use up an entry of the lists.
   auto alphas = n.floats("activation_alpha"), betas = n.floats("activation_beta");
   size_t next_alpha = 0, next_beta = 0;
@@ -148,7 +158,8 @@ Result<Layer> load_layer(const Eval& e) {
 template <class Cell>
 Status run(Eval& e, const Layer& l, Cell cell) {
   Shape state = l.batch_first ? Shape{l.batch, l.directions, l.hidden} : Shape{l.directions, l.batch, l.hidden};
-  Shape all = l.batch_first ? Shape{l.batch, l.time, l.directions, l.hidden} : Shape{l.time, l.directions, l.batch, l.hidden};
+  Shape all =
+      l.batch_first ? Shape{l.batch, l.time, l.directions, l.hidden} : Shape{l.time, l.directions, l.batch, l.hidden};
   DType type = e.in(0).dtype();
   Tensor *y = nullptr, *y_h = nullptr, *y_c = nullptr;
   if (e.wants(0)) y = AI_VMM_TAKE(e.make(0, type, all));
@@ -211,7 +222,8 @@ Status eval_gru(Eval& e) {
     }
     for (int64_t i = 0; i < n; ++i) {
       size_t k = size_t(i);
-      double from_h = linear ? r[k] * (l.recur(d, 2 * n + i, h) + rb[2 * n + i]) : l.recur(d, 2 * n + i, reset.data()) + rb[2 * n + i];
+      double from_h = linear ? r[k] * (l.recur(d, 2 * n + i, h) + rb[2 * n + i])
+                             : l.recur(d, 2 * n + i, reset.data()) + rb[2 * n + i];
       next[k] = (1 - z[k]) * f[1](l.limited(wx[size_t(2 * n + i)] + from_h)) + z[k] * h[i];
     }
     std::copy(next.begin(), next.end(), h);
@@ -243,8 +255,8 @@ Status eval_lstm(Eval& e) {
   });
 }
 
-#define RECURRENT_ATTRIBUTES                                                                                        \
-  "activation_alpha:floats, activation_beta:floats, activations:strings, clip:float, direction:string=forward, "    \
+#define RECURRENT_ATTRIBUTES                                                                                     \
+  "activation_alpha:floats, activation_beta:floats, activations:strings, clip:float, direction:string=forward, " \
   "hidden_size:int, layout:int=0"
 #define FLOATS "f16 f32 f64 bf16"
 
@@ -254,12 +266,14 @@ const OpDef kOps[] = {
      cost_recurrent, eval_rnn},
     {"GRU", "", 22, "X:T, W:T, R:T, B:T?, sequence_lens:T1?, initial_h:T? -> Y:T?, Y_h:T? | T: " FLOATS ", T1: i32",
      RECURRENT_ATTRIBUTES ", linear_before_reset:int=0",
-     "Gated recurrent unit (Cho et al. 2014); gates stand in the order update, reset, candidate.", kNoTrait, infer_recurrent,
-     cost_recurrent, eval_gru},
+     "Gated recurrent unit (Cho et al. 2014); gates stand in the order update, reset, candidate.", kNoTrait,
+     infer_recurrent, cost_recurrent, eval_gru},
     {"LSTM", "", 22,
-     "X:T, W:T, R:T, B:T?, sequence_lens:T1?, initial_h:T?, initial_c:T?, P:T? -> Y:T?, Y_h:T?, Y_c:T? | T: " FLOATS ", T1: i32",
+     "X:T, W:T, R:T, B:T?, sequence_lens:T1?, initial_h:T?, initial_c:T?, P:T? -> Y:T?, Y_h:T?, Y_c:T? | T: " FLOATS
+     ", T1: i32",
      RECURRENT_ATTRIBUTES ", input_forget:int=0",
-     "Long short-term memory (Hochreiter and Schmidhuber 1997) with optional peepholes; gates stand in the order input, "
+     "Long short-term memory (Hochreiter and Schmidhuber 1997) with optional peepholes; gates stand in the order "
+     "input, "
      "output, forget, cell.",
      kNoTrait, infer_recurrent, cost_recurrent, eval_lstm},
 };

@@ -18,14 +18,38 @@ inline double magnitude(double x) { return std::fabs(x); }
 inline double quotient(double x, double y) { return x / y; }
 inline double root(double x) { return std::sqrt(x); }
 inline double logarithm(double x) { return std::log(x); }
-template <std::integral I> I plus(I x, I y) { return rules::i_add(x, y); }
-template <std::integral I> I times(I x, I y) { return rules::i_mul(x, y); }
-template <std::integral I> I magnitude(I x) { return rules::i_abs(x); }
-template <std::integral I> I quotient(I x, I y) { return rules::i_div(x, y); }
-template <std::integral I> I root(I x) { return x > 0 ? I(std::sqrt(double(x))) : I(0); }
-template <std::integral I> I logarithm(I x) { return x > 0 ? I(std::log(double(x))) : I(0); }
-template <class T> T larger(T x, T y) { return x < y || y != y ? y : x; }
-template <class T> T smaller(T x, T y) { return y < x || y != y ? y : x; }
+template <std::integral I>
+I plus(I x, I y) {
+  return rules::i_add(x, y);
+}
+template <std::integral I>
+I times(I x, I y) {
+  return rules::i_mul(x, y);
+}
+template <std::integral I>
+I magnitude(I x) {
+  return rules::i_abs(x);
+}
+template <std::integral I>
+I quotient(I x, I y) {
+  return rules::i_div(x, y);
+}
+template <std::integral I>
+I root(I x) {
+  return x > 0 ? I(std::sqrt(double(x))) : I(0);
+}
+template <std::integral I>
+I logarithm(I x) {
+  return x > 0 ? I(std::log(double(x))) : I(0);
+}
+template <class T>
+T larger(T x, T y) {
+  return x < y || y != y ? y : x;
+}
+template <class T>
+T smaller(T x, T y) {
+  return y < x || y != y ? y : x;
+}
 
 // The ends of an element type in its computing domain.
 template <class T>
@@ -42,11 +66,20 @@ std::pair<T, T> ends(DType t) {
 }
 
 namespace rule {
-#define REDUCE(name, flops, types, start_, step_, finish_, meaning)                                                \
-  struct name {                                                                                                    \
-    template <class R> static R start([[maybe_unused]] R lowest, [[maybe_unused]] R highest) { return start_; }    \
-    template <class R> static R step(R a, R x) { return step_; }                                                   \
-    template <class R> static R finish(R a, [[maybe_unused]] int64_t n) { return finish_; }                        \
+#define REDUCE(name, flops, types, start_, step_, finish_, meaning)         \
+  struct name {                                                             \
+    template <class R>                                                      \
+    static R start([[maybe_unused]] R lowest, [[maybe_unused]] R highest) { \
+      return start_;                                                        \
+    }                                                                       \
+    template <class R>                                                      \
+    static R step(R a, R x) {                                               \
+      return step_;                                                         \
+    }                                                                       \
+    template <class R>                                                      \
+    static R finish(R a, [[maybe_unused]] int64_t n) {                      \
+      return finish_;                                                       \
+    }                                                                       \
   };
 #include "ops/reduce.def"
 }  // namespace rule
@@ -102,8 +135,8 @@ Status infer_reduce(Infer& c) {
 
 // Where each element of input 0 goes.
 struct Groups {
-  Shape shape;    // of the output
-  Shape strides;  // over the input's index: 0 along reduced axes
+  Shape shape;       // of the output
+  Shape strides;     // over the input's index: 0 along reduced axes
   int64_t size = 1;  // elements of one group
 };
 
@@ -257,10 +290,17 @@ constexpr const char* kReduceAttributes = "noop_with_empty_axes:int=0, keepdims:
 constexpr const char* kArgAttributes = "select_last_index:int=0, keepdims:int=1, axis:int=0";
 
 const OpDef kOps[] = {
-#define REDUCE(name, flops, types, start, step, finish, meaning)                                                     \
-  {#name, "", 18, REDUCE_SIGNATURE(types), kReduceAttributes,                                                        \
-   meaning " Over the given axes, over all without any, or over none with noop_with_empty_axes.", kReduces,          \
-   infer_reduce, cost<flops>, eval_reduce<rule::name>},
+#define REDUCE(name, flops, types, start, step, finish, meaning)                                  \
+  {#name,                                                                                         \
+   "",                                                                                            \
+   18,                                                                                            \
+   REDUCE_SIGNATURE(types),                                                                       \
+   kReduceAttributes,                                                                             \
+   meaning " Over the given axes, over all without any, or over none with noop_with_empty_axes.", \
+   kReduces,                                                                                      \
+   infer_reduce,                                                                                  \
+   cost<flops>,                                                                                   \
+   eval_reduce<rule::name>},
 #include "ops/reduce.def"
     {"ReduceLogSumExp", "", 28, REDUCE_SIGNATURE("float"), kReduceAttributes,
      "Logarithm of the sum of exponentials, without overflow; minus infinity of nothing. Over the given axes, over all "
@@ -271,7 +311,8 @@ const OpDef kOps[] = {
      "the greatest.",
      kReduces, infer_arg, nullptr, eval_arg_max},
     {"ArgMin", "", 13, "data:T -> reduced:i64 | T: numeric", kArgAttributes,
-     "Index of the least element along an axis: of equal ones the first, or the last with select_last_index. NaN is the "
+     "Index of the least element along an axis: of equal ones the first, or the last with select_last_index. NaN is "
+     "the "
      "least.",
      kReduces, infer_arg, nullptr, eval_arg_min},
 };

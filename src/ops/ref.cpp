@@ -128,8 +128,7 @@ Result<Shape> broadcast(const Eval& e, std::span<const Shape> shapes) {
 
 Shape broadcast_strides(const Shape& from, const Shape& to) {
   Shape own = strides_of(from), s(to.size(), 0);
-  for (size_t i = 0; i < from.size(); ++i)
-    s[to.size() - from.size() + i] = from[i] == 1 ? 0 : own[i];
+  for (size_t i = 0; i < from.size(); ++i) s[to.size() - from.size() + i] = from[i] == 1 ? 0 : own[i];
   return s;
 }
 
@@ -157,7 +156,8 @@ void copy_element(Tensor& to, int64_t i, const Tensor& from, int64_t j) {
     target[i / per] = uint8_t((target[i / per] & ~(mask << shift)) | (v << shift));
   } else {
     size_t size = size_t(b) / 8;
-    std::memcpy(static_cast<char*>(to.mutable_data()) + size_t(i) * size, static_cast<const char*>(from.data()) + size_t(j) * size, size);
+    std::memcpy(static_cast<char*>(to.mutable_data()) + size_t(i) * size,
+                static_cast<const char*>(from.data()) + size_t(j) * size, size);
   }
 }
 

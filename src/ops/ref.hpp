@@ -22,7 +22,9 @@ std::vector<T> load(const Tensor& t);  // T: double, int64_t, uint64_t, Complex,
 template <class T>
 void store(Tensor& t, std::span<const T> values);
 template <class T>
-void store(Tensor& t, const std::vector<T>& values) { store<T>(t, std::span<const T>(values)); }
+void store(Tensor& t, const std::vector<T>& values) {
+  store<T>(t, std::span<const T>(values));
+}
 
 // Calls f.operator()<Domain>() for the domain of `type`; f returns Status.
 template <class F>

@@ -22,7 +22,8 @@ Status infer_roi_align(Infer& c) {
   }
   y[2] = c.node.i("output_height", 1);
   y[3] = c.node.i("output_width", 1);
-  if (c.node.i("output_height", 1) < 0 || c.node.i("output_width", 1) < 0) return c.error("the output size is negative.");
+  if (c.node.i("output_height", 1) < 0 || c.node.i("output_width", 1) < 0)
+    return c.error("the output size is negative.");
   c.set(0, c.dtype(0), std::move(y));
   return {};
 }
@@ -32,8 +33,8 @@ constexpr int64_t kMaxSamples = 1 << 18;
 Status eval_roi_align(Eval& e) {
   const Tensor &x = e.in(0), &rois = e.in(1), &batches = e.in(2);
   if (x.rank() != 4 || rois.rank() != 2 || rois.dim(1) != 4 || batches.rank() != 1 || batches.dim(0) != rois.dim(0))
-    return e.error("shapes " + to_string(x.shape()) + ", " + to_string(rois.shape()) + " and " + to_string(batches.shape()) +
-                   " are not those of images, regions [R, 4] and batch indices [R].");
+    return e.error("shapes " + to_string(x.shape()) + ", " + to_string(rois.shape()) + " and " +
+                   to_string(batches.shape()) + " are not those of images, regions [R, 4] and batch indices [R].");
   int64_t height = x.dim(2), width = x.dim(3), channels = x.dim(1);
   int64_t out_h = e.node.i("output_height", 1), out_w = e.node.i("output_width", 1), ratio = e.node.i("sampling_ratio");
   double scale = e.node.f("spatial_scale", 1.0f);
@@ -50,7 +51,8 @@ Status eval_roi_align(Eval& e) {
   };
   for (int64_t r = 0; r < rois.dim(0); ++r) {
     int64_t b = batch[size_t(r)];
-    if (b < 0 || b >= x.dim(0)) return e.error("batch index " + std::to_string(b) + " is outside the " + std::to_string(x.dim(0)) + " images.");
+    if (b < 0 || b >= x.dim(0))
+      return e.error("batch index " + std::to_string(b) + " is outside the " + std::to_string(x.dim(0)) + " images.");
     double shift = half ? 0.5 : 0.0, edge[4];
     for (int i = 0; i < 4; ++i) edge[i] = box[size_t(r * 4 + i)] * scale - shift;  // x1, y1, x2, y2
     double w = edge[2] - edge[0], h = edge[3] - edge[1];
@@ -58,7 +60,8 @@ Status eval_roi_align(Eval& e) {
     double bin_h = h / double(out_h), bin_w = w / double(out_w);
     auto samples = [&](double size) { return ratio > 0 ? double(ratio) : std::max(std::ceil(size), 0.0); };
     if (!(samples(bin_h) * samples(bin_w) <= double(kMaxSamples)))
-      return e.error("region " + std::to_string(r) + " asks for more than " + std::to_string(kMaxSamples) + " samples a bin.");
+      return e.error("region " + std::to_string(r) + " asks for more than " + std::to_string(kMaxSamples) +
+                     " samples a bin.");
     int64_t grid_h = int64_t(samples(bin_h)), grid_w = int64_t(samples(bin_w));
     for (int64_t p = 0; p < out_h * out_w; ++p) {
       // Corners and weights of every sample of the bin, shared by all channels.
@@ -73,7 +76,8 @@ Status eval_roi_align(Eval& e) {
           }
           sy = std::clamp(sy, 0.0, double(height - 1));
           sx = std::clamp(sx, 0.0, double(width - 1));
-          int64_t y0 = int64_t(sy), x0 = int64_t(sx), y1 = std::min(y0 + 1, height - 1), x1 = std::min(x0 + 1, width - 1);
+          int64_t y0 = int64_t(sy), x0 = int64_t(sx), y1 = std::min(y0 + 1, height - 1),
+                  x1 = std::min(x0 + 1, width - 1);
           double fy = sy - double(y0), fx = sx - double(x0);
           corners.push_back({y0 * width + x0, (1 - fy) * (1 - fx)});
           corners.push_back({y0 * width + x1, (1 - fy) * fx});
@@ -89,7 +93,8 @@ Status eval_roi_align(Eval& e) {
           sum += k.weight * image[k.at];
           top = std::max(top, k.weight * image[k.at]);
         }
-        out[size_t((r * channels + c) * out_h * out_w + p)] = take_max ? top : sum / double(std::max<int64_t>(grid_h * grid_w, 1));
+        out[size_t((r * channels + c) * out_h * out_w + p)] =
+            take_max ? top : sum / double(std::max<int64_t>(grid_h * grid_w, 1));
       }
     }
   }
@@ -115,7 +120,8 @@ Status eval_max_roi_pool(Eval& e) {
   const Tensor &x = e.in(0), &rois = e.in(1);
   auto size = e.node.ints("pooled_shape");
   if (x.rank() != 4 || rois.rank() != 2 || rois.dim(1) != 5 || size.size() != 2)
-    return e.error("shapes " + to_string(x.shape()) + " and " + to_string(rois.shape()) + " are not those of images and regions [R, 5].");
+    return e.error("shapes " + to_string(x.shape()) + " and " + to_string(rois.shape()) +
+                   " are not those of images and regions [R, 5].");
   double scale = e.node.f("spatial_scale", 1.0f);
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), {rois.dim(0), x.dim(1), size[0], size[1]}));
   auto xv = ref::load<double>(x), box = ref::load<double>(rois);
@@ -124,14 +130,17 @@ Status eval_max_roi_pool(Eval& e) {
   for (int64_t r = 0; r < rois.dim(0); ++r) {
     const double* roi = box.data() + r * 5;  // batch, x1, y1, x2, y2
     for (int i = 0; i < 5; ++i)
-      if (!(std::fabs(roi[i] * (i ? scale : 1)) < 1e9)) return e.error("region " + std::to_string(r) + " is not finite.");
+      if (!(std::fabs(roi[i] * (i ? scale : 1)) < 1e9))
+        return e.error("region " + std::to_string(r) + " is not finite.");
     int64_t b = int64_t(roi[0]);
-    if (b < 0 || b >= x.dim(0)) return e.error("batch index " + std::to_string(b) + " is outside the " + std::to_string(x.dim(0)) + " images.");
+    if (b < 0 || b >= x.dim(0))
+      return e.error("batch index " + std::to_string(b) + " is outside the " + std::to_string(x.dim(0)) + " images.");
     // Bounds [low, high) of bin p along one axis.
     auto bin = [&](int64_t p, int64_t bins, double first, double last, int64_t length) {
       int64_t start = std::llround(first * scale), stop = std::llround(last * scale);
       double step = double(std::max<int64_t>(stop - start + 1, 1)) / double(bins);
-      int64_t low = start + int64_t(std::floor(double(p) * step)), high = start + int64_t(std::ceil(double(p + 1) * step));
+      int64_t low = start + int64_t(std::floor(double(p) * step)),
+              high = start + int64_t(std::ceil(double(p + 1) * step));
       return std::pair(std::clamp<int64_t>(low, 0, length), std::clamp<int64_t>(high, 0, length));
     };
     for (int64_t c = 0; c < x.dim(1); ++c)
@@ -171,8 +180,10 @@ bool overlaps(const Box& a, const Box& b, float threshold) {
 
 Status eval_nms(Eval& e) {
   const Tensor &boxes = e.in(0), &scores = e.in(1);
-  if (boxes.rank() != 3 || boxes.dim(2) != 4 || scores.rank() != 3 || scores.dim(0) != boxes.dim(0) || scores.dim(2) != boxes.dim(1))
-    return e.error("shapes " + to_string(boxes.shape()) + " and " + to_string(scores.shape()) + " are not those of boxes [B, N, 4] and scores [B, C, N].");
+  if (boxes.rank() != 3 || boxes.dim(2) != 4 || scores.rank() != 3 || scores.dim(0) != boxes.dim(0) ||
+      scores.dim(2) != boxes.dim(1))
+    return e.error("shapes " + to_string(boxes.shape()) + " and " + to_string(scores.shape()) +
+                   " are not those of boxes [B, N, 4] and scores [B, C, N].");
   for (size_t k = 2; k < 5; ++k)
     if (e.has(k) && e.in(k).count() != 1) return e.error("input " + std::to_string(k) + " must hold one number.");
   int64_t limit = e.has(2) ? ref::ints(e.in(2))[0] : 0;
@@ -199,7 +210,9 @@ Status eval_nms(Eval& e) {
       std::vector<int64_t> kept;
       for (int64_t i : order) {
         if (int64_t(kept.size()) >= limit) break;
-        if (std::any_of(kept.begin(), kept.end(), [&](int64_t k) { return overlaps(box[size_t(i)], box[size_t(k)], iou); })) continue;
+        if (std::any_of(kept.begin(), kept.end(),
+                        [&](int64_t k) { return overlaps(box[size_t(i)], box[size_t(k)], iou); }))
+          continue;
         kept.push_back(i);
         selected.insert(selected.end(), {b, c, i});
       }
@@ -223,12 +236,14 @@ const OpDef kOps[] = {
      },
      eval_roi_align},
     {"MaxRoiPool", "", 22, "X:T, rois:T -> Y:T | T: f16 f32 f64 bf16", "pooled_shape:ints!, spatial_scale:float=1.0",
-     "Largest element of each of pooled_shape bins of every region [batch, x1, y1, x2, y2].", kNoTrait, infer_max_roi_pool,
-     nullptr, eval_max_roi_pool},
+     "Largest element of each of pooled_shape bins of every region [batch, x1, y1, x2, y2].", kNoTrait,
+     infer_max_roi_pool, nullptr, eval_max_roi_pool},
     {"NonMaxSuppression", "", 11,
-     "boxes:f32, scores:f32, max_output_boxes_per_class:i64?, iou_threshold:f32?, score_threshold:f32? -> selected_indices:i64",
+     "boxes:f32, scores:f32, max_output_boxes_per_class:i64?, iou_threshold:f32?, score_threshold:f32? -> "
+     "selected_indices:i64",
      "center_point_box:int=0",
-     "For every image and class, boxes in order of falling score, without those below the score threshold and those that "
+     "For every image and class, boxes in order of falling score, without those below the score threshold and those "
+     "that "
      "overlap a box already taken by more than the IoU threshold; rows are [image, class, box].",
      kDataDependent, infer_nms,
      [](const CostQuery& q) {

@@ -43,12 +43,14 @@ Result<std::vector<int64_t>> resized_axes(const Infer* c, const Eval* e, const N
   }
   std::vector<int64_t> sorted = axes;
   std::sort(sorted.begin(), sorted.end());
-  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) return c ? c->error("an axis is named twice.") : e->error("an axis is named twice.");
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+    return c ? c->error("an axis is named twice.") : e->error("an axis is named twice.");
   return axes;
 }
 
 // Sizes under a keep_aspect_ratio_policy: one scale for all axes, the smallest or the largest of those asked for.
-void keep_aspect_ratio(const std::string& policy, const std::vector<int64_t>& in, std::vector<int64_t>& sizes, double* scale) {
+void keep_aspect_ratio(const std::string& policy, const std::vector<int64_t>& in, std::vector<int64_t>& sizes,
+                       double* scale) {
   bool larger = policy == "not_smaller";
   double s = larger ? 0 : INFINITY;
   for (size_t i = 0; i < in.size(); ++i) {
@@ -79,7 +81,8 @@ Status infer_resize(Infer& c) {
   auto axes = AI_VMM_TAKE(resized_axes(&c, nullptr, c.node, c.rank(0)));
   if (scales && scales->count() > 0 && scales->dtype() == DType::f32) {
     if (scales->count() != int64_t(axes.size()))
-      return c.error("scales holds " + std::to_string(scales->count()) + " numbers for " + std::to_string(axes.size()) + " axes.");
+      return c.error("scales holds " + std::to_string(scales->count()) + " numbers for " + std::to_string(axes.size()) +
+                     " axes.");
     for (size_t i = 0; i < axes.size(); ++i) {
       float s = scales->as<float>()[i];
       if (!plausible(s)) return c.error("a scale of " + std::to_string(s) + " cannot be; it must be positive.");
@@ -87,7 +90,8 @@ Status infer_resize(Infer& c) {
     }
   } else if (sizes && !sizes->empty()) {
     if (sizes->size() != axes.size())
-      return c.error("sizes holds " + std::to_string(sizes->size()) + " numbers for " + std::to_string(axes.size()) + " axes.");
+      return c.error("sizes holds " + std::to_string(sizes->size()) + " numbers for " + std::to_string(axes.size()) +
+                     " axes.");
     std::string policy = c.node.s("keep_aspect_ratio_policy", "stretch");
     if (policy == "stretch") {
       for (size_t i = 0; i < axes.size(); ++i) y[size_t(axes[i])] = (*sizes)[i];
@@ -117,8 +121,7 @@ Result<double> original_coordinate(const Node& n, const std::string& mode, const
   if (mode == "asymmetric") return x / a.scale;
   if (mode == "align_corners") return width == 1 ? 0.0 : x * last / (width - 1);
   if (mode == "pytorch_half_pixel") return a.out == 1 ? 0.0 : (x + 0.5) / a.scale - 0.5;
-  if (mode == "half_pixel_symmetric")
-    return double(a.in) / 2 * (1 - double(a.out) / width) + (x + 0.5) / a.scale - 0.5;
+  if (mode == "half_pixel_symmetric") return double(a.in) / 2 * (1 - double(a.out) / width) + (x + 0.5) / a.scale - 0.5;
   if (mode == "tf_crop_and_resize") {
     double length = a.roi_end - a.roi_start;
     return a.roi_start * last + (width == 1 ? length * last / 2 : x * length * last / (width - 1));
@@ -153,7 +156,8 @@ Result<std::vector<ResizeTaps>> resize_taps(const Node& n, const ResizeAxis& a) 
       t.weights = {1};
       continue;
     }
-    if (mode != "linear" && mode != "cubic") return resize_error(n, "mode \"" + mode + "\" is not one of nearest, linear, cubic.");
+    if (mode != "linear" && mode != "cubic")
+      return resize_error(n, "mode \"" + mode + "\" is not one of nearest, linear, cubic.");
     // The filter reaches 1 (linear) or 2 (cubic) elements of the coarser of the two grids to each side.
     double reach = (mode == "linear" ? 1 : 2) / stretch;
     int64_t first = int64_t(std::floor(-reach)) + 1;
@@ -184,7 +188,8 @@ Status eval_resize(Eval& e) {
   if (by_scale == by_size) return e.error("exactly one of scales and sizes must be given.");
   const Tensor& given = e.in(by_scale ? 2 : 3);
   if (given.count() != int64_t(axes.size()))
-    return e.error(std::to_string(given.count()) + " scales or sizes are given for " + std::to_string(axes.size()) + " axes.");
+    return e.error(std::to_string(given.count()) + " scales or sizes are given for " + std::to_string(axes.size()) +
+                   " axes.");
   if (by_scale) {
     for (size_t i = 0; i < axes.size(); ++i) {
       ResizeAxis& a = plan[size_t(axes[i])];
@@ -208,7 +213,8 @@ Status eval_resize(Eval& e) {
     }
   }
   if (e.node.s("coordinate_transformation_mode") == "tf_crop_and_resize") {
-    if (!e.has(1) || e.in(1).count() != 2 * int64_t(axes.size())) return e.error("tf_crop_and_resize needs a roi of two numbers an axis.");
+    if (!e.has(1) || e.in(1).count() != 2 * int64_t(axes.size()))
+      return e.error("tf_crop_and_resize needs a roi of two numbers an axis.");
     auto roi = ref::load<double>(e.in(1));
     for (size_t i = 0; i < axes.size(); ++i) {
       plan[size_t(axes[i])].roi_start = roi[i];
@@ -232,7 +238,8 @@ Status eval_resize(Eval& e) {
       return std::any_of(axis.begin(), axis.end(), [](const ResizeTaps& t) { return t.outside; });
     });
     bool number = x.dtype() != DType::string && !is_complex(x.dtype());
-    if (extrapolates && !number) return e.error(std::string("extrapolation is not defined for ") + name(x.dtype()) + ".");
+    if (extrapolates && !number)
+      return e.error(std::string("extrapolation is not defined for ") + name(x.dtype()) + ".");
     int64_t to = 0;
     for (ref::Index i(shape); i.more(); i.next(), ++to) {
       int64_t from = 0;
@@ -278,8 +285,10 @@ Status eval_resize(Eval& e) {
     v = std::move(w);
   }
   if (!is_float(x.dtype())) {  // integers round to nearest even and saturate
-    double low = x.dtype() == DType::boolean || !is_signed_integer(x.dtype()) ? 0 : -std::ldexp(1.0, bits(x.dtype()) - 1);
-    double high = x.dtype() == DType::boolean ? 1 : std::ldexp(1.0, bits(x.dtype()) - (is_signed_integer(x.dtype()) ? 1 : 0)) - 1;
+    double low =
+        x.dtype() == DType::boolean || !is_signed_integer(x.dtype()) ? 0 : -std::ldexp(1.0, bits(x.dtype()) - 1);
+    double high =
+        x.dtype() == DType::boolean ? 1 : std::ldexp(1.0, bits(x.dtype()) - (is_signed_integer(x.dtype()) ? 1 : 0)) - 1;
     for (double& r : v) r = std::clamp(std::nearbyint(r), low, high);
   }
   ref::store<double>(*y, v);
@@ -304,9 +313,11 @@ Status infer_grid_sample(Infer& c) {
   }
   const auto &x = c.dims(0), &g = c.dims(1);
   if (x.size() < 3 || g.size() != x.size())
-    return c.error("an input of rank " + std::to_string(x.size()) + " does not go with a grid of rank " + std::to_string(g.size()) + ".");
+    return c.error("an input of rank " + std::to_string(x.size()) + " does not go with a grid of rank " +
+                   std::to_string(g.size()) + ".");
   if (known_different(g.back(), int64_t(x.size()) - 2))
-    return c.error("the grid's last dimension is " + g.back().to_string() + "; it must be " + std::to_string(x.size() - 2) + ".");
+    return c.error("the grid's last dimension is " + g.back().to_string() + "; it must be " +
+                   std::to_string(x.size() - 2) + ".");
   std::vector<Dim> y = {x[0], x[1]};
   y.insert(y.end(), g.begin() + 1, g.end() - 1);
   c.set(0, c.dtype(0), std::move(y));
@@ -324,11 +335,13 @@ Status eval_grid_sample(Eval& e) {
   const Tensor &x = e.in(0), &grid = e.in(1);
   size_t n = size_t(std::max<int64_t>(x.rank() - 2, 0));
   if (n == 0 || grid.rank() != x.rank() || grid.dim(grid.rank() - 1) != int64_t(n) || grid.dim(0) != x.dim(0))
-    return e.error("a grid of shape " + to_string(grid.shape()) + " does not fit an input of shape " + to_string(x.shape()) + ".");
+    return e.error("a grid of shape " + to_string(grid.shape()) + " does not fit an input of shape " +
+                   to_string(x.shape()) + ".");
   std::string mode = e.node.s("mode", "linear"), padding = e.node.s("padding_mode", "zeros");
   if (mode == "bilinear") mode = "linear";
   if (mode == "bicubic") mode = "cubic";
-  if (mode != "linear" && mode != "nearest" && mode != "cubic") return e.error("mode \"" + mode + "\" is not one of linear, nearest, cubic.");
+  if (mode != "linear" && mode != "nearest" && mode != "cubic")
+    return e.error("mode \"" + mode + "\" is not one of linear, nearest, cubic.");
   if (padding != "zeros" && padding != "border" && padding != "reflection")
     return e.error("padding_mode \"" + padding + "\" is not one of zeros, border, reflection.");
   bool align = e.node.i("align_corners") != 0;
@@ -338,7 +351,8 @@ Status eval_grid_sample(Eval& e) {
   Tensor* y = AI_VMM_TAKE(e.make(0, x.dtype(), shape));
   if (y->count() == 0) return {};
   if (x.count() == 0) return e.error("an empty input cannot be sampled.");
-  if (x.dtype() == DType::string || is_complex(x.dtype())) return e.error(std::string("element type ") + name(x.dtype()) + " is not a number.");
+  if (x.dtype() == DType::string || is_complex(x.dtype()))
+    return e.error(std::string("element type ") + name(x.dtype()) + " is not a number.");
   auto v = ref::load<double>(x), g = ref::load<double>(grid);
   Shape strides = ref::strides_of(space);
   int64_t in_size = ref::product(space), out_size = ref::product(out_space), channels = x.dim(1);
@@ -353,14 +367,16 @@ Status eval_grid_sample(Eval& e) {
     double low = align ? 0 : -0.5;
     return std::clamp<int64_t>(int64_t(reflect(double(i), low, double(last) - low)), 0, last);
   };
-  std::vector<int64_t> at(n);      // first tap along each axis
+  std::vector<int64_t> at(n);  // first tap along each axis
   std::vector<std::vector<double>> weight(n);
   for (int64_t b = 0; b < x.dim(0); ++b)
     for (int64_t p = 0; p < out_size; ++p) {
       for (size_t d = 0; d < n; ++d) {
-        double s = g[size_t((b * out_size + p) * int64_t(n)) + n - 1 - d], length = double(space[d]);  // the grid lists x first
+        double s = g[size_t((b * out_size + p) * int64_t(n)) + n - 1 - d],
+               length = double(space[d]);  // the grid lists x first
         double c = align ? (s + 1) / 2 * (length - 1) : ((s + 1) * length - 1) / 2;
-        if (grid.dtype() == DType::f32) c = align ? (float(s) + 1) / 2.0f * float(length - 1) : ((float(s) + 1) * float(length) - 1) / 2.0f;
+        if (grid.dtype() == DType::f32)
+          c = align ? (float(s) + 1) / 2.0f * float(length - 1) : ((float(s) + 1) * float(length) - 1) / 2.0f;
         if (mode == "nearest") c = std::nearbyint(c);
         double low = align ? 0 : -0.5, high = length - 1 - low;
         if (c < low || c > high) {
@@ -425,7 +441,8 @@ Status infer_affine_grid(Infer& c) {
     c.set(0, c.dtype(0), std::move(y));
     return {};
   }
-  if (size->size() != 4 && size->size() != 5) return c.error("size must hold 4 or 5 numbers, it holds " + std::to_string(size->size()) + ".");
+  if (size->size() != 4 && size->size() != 5)
+    return c.error("size must hold 4 or 5 numbers, it holds " + std::to_string(size->size()) + ".");
   std::vector<Dim> y = {(*size)[0]};
   y.insert(y.end(), size->begin() + 2, size->end());
   y.push_back(int64_t(size->size()) - 2);
@@ -436,10 +453,12 @@ Status infer_affine_grid(Infer& c) {
 Status eval_affine_grid(Eval& e) {
   const Tensor& theta = e.in(0);
   auto size = ref::ints(e.in(1));
-  if (size.size() != 4 && size.size() != 5) return e.error("size must hold 4 or 5 numbers, it holds " + std::to_string(size.size()) + ".");
+  if (size.size() != 4 && size.size() != 5)
+    return e.error("size must hold 4 or 5 numbers, it holds " + std::to_string(size.size()) + ".");
   int64_t n = int64_t(size.size()) - 2;
   if (theta.shape() != Shape{size[0], n, n + 1})
-    return e.error("theta has shape " + to_string(theta.shape()) + "; it must be " + to_string(Shape{size[0], n, n + 1}) + ".");
+    return e.error("theta has shape " + to_string(theta.shape()) + "; it must be " +
+                   to_string(Shape{size[0], n, n + 1}) + ".");
   Shape space(size.begin() + 2, size.end()), shape{size[0]};
   shape.insert(shape.end(), space.begin(), space.end());
   shape.push_back(n);
@@ -457,7 +476,8 @@ Status eval_affine_grid(Eval& e) {
       for (int64_t r = 0; r < n; ++r) {
         const double* row = t.data() + (b * n + r) * (n + 1);
         double sum = row[n];
-        for (int64_t c = 0; c < n; ++c) sum += row[c] * coordinate(p[size_t(n - 1 - c)], space[size_t(n - 1 - c)]);  // x first
+        for (int64_t c = 0; c < n; ++c)
+          sum += row[c] * coordinate(p[size_t(n - 1 - c)], space[size_t(n - 1 - c)]);  // x first
         out.push_back(sum);
       }
   ref::store<double>(*y, out);
@@ -467,9 +487,11 @@ Status eval_affine_grid(Eval& e) {
 const OpDef kOps[] = {
     {"Resize", "", 19, "X:T1, roi:T2?, scales:f32?, sizes:i64? -> Y:T1 | T1: tensor, T2: f16 f32 f64",
      "antialias:int=0, axes:ints, coordinate_transformation_mode:string=half_pixel, cubic_coeff_a:float=-0.75, "
-     "exclude_outside:int=0, extrapolation_value:float=0.0, keep_aspect_ratio_policy:string=stretch, mode:string=nearest, "
+     "exclude_outside:int=0, extrapolation_value:float=0.0, keep_aspect_ratio_policy:string=stretch, "
+     "mode:string=nearest, "
      "nearest_mode:string=round_prefer_floor",
-     "Samples X on a grid of another size, by scales or sizes along some axes, with the nearest element, linear or cubic "
+     "Samples X on a grid of another size, by scales or sizes along some axes, with the nearest element, linear or "
+     "cubic "
      "interpolation. Integers round to nearest even and saturate.",
      kNoTrait, infer_resize, cost_resize, eval_resize},
     {"GridSample", "", 22, "X:T1, grid:T2 -> Y:T1 | T1: tensor, T2: f16 f32 f64 bf16",
@@ -477,8 +499,9 @@ const OpDef kOps[] = {
      "Reads X [N, C, spatial...] at the positions that grid [N, out..., axes] gives in [-1, 1], innermost axis first.",
      kNoTrait, infer_grid_sample, cost_grid_sample, eval_grid_sample},
     {"AffineGrid", "", 20, "theta:T1, size:T2 -> grid:T1 | T1: f16 f32 f64 bf16, T2: i64", "align_corners:int=0",
-     "The grid for GridSample that an affine map theta [N, axes, axes + 1] makes of an image of the given size.", kNoTrait,
-     infer_affine_grid, [](const CostQuery& q) { return Cost{.flops = 8 * q.elements_out(0)}; }, eval_affine_grid},
+     "The grid for GridSample that an affine map theta [N, axes, axes + 1] makes of an image of the given size.",
+     kNoTrait, infer_affine_grid, [](const CostQuery& q) { return Cost{.flops = 8 * q.elements_out(0)}; },
+     eval_affine_grid},
 };
 
 }  // namespace

@@ -11,8 +11,8 @@ Result<Shape> per_axis(const Node& node, const char* name, size_t count, int64_t
   Shape v = node.ints(name);
   if (v.empty()) v.assign(count, fallback);
   if (v.size() != count)
-    return node_error(node, std::string(name) + " has " + std::to_string(v.size()) + " entries; " + std::to_string(count) +
-                                " are needed.");
+    return node_error(node, std::string(name) + " has " + std::to_string(v.size()) + " entries; " +
+                                std::to_string(count) + " are needed.");
   for (int64_t x : v)
     if (x < least || x > kMaxExtent)
       return node_error(node, std::string(name) + " holds " + std::to_string(x) + ", which is outside [" +
@@ -57,8 +57,8 @@ Result<Window> window_of(const Node& node, Shape kernel) {
 Result<Window> pool_window(const Node& node, size_t axes) {
   Shape kernel = node.ints("kernel_shape");
   if (kernel.size() != axes)
-    return node_error(node, "kernel_shape has " + std::to_string(kernel.size()) + " entries for " + std::to_string(axes) +
-                                " spatial axes.");
+    return node_error(node, "kernel_shape has " + std::to_string(kernel.size()) + " entries for " +
+                                std::to_string(axes) + " spatial axes.");
   return window_of(node, std::move(kernel));
 }
 
@@ -84,10 +84,11 @@ Result<std::vector<Dim>> conv_output(const Node& node, const std::vector<Dim>& x
   int64_t group = node.i("group", 1);
   if (group < 1) return node_error(node, "group is " + std::to_string(group) + "; it must be positive.");
   if (known_different(x[1], w[1] * group))
-    return node_error(node, "the input has " + x[1].to_string() + " channels; weights " + to_string(w) + " with group " +
-                                std::to_string(group) + " take " + (w[1] * group).to_string() + ".");
+    return node_error(node, "the input has " + x[1].to_string() + " channels; weights " + to_string(w) +
+                                " with group " + std::to_string(group) + " take " + (w[1] * group).to_string() + ".");
   if (auto m = w[0].constant(); m && *m % group != 0)
-    return node_error(node, std::to_string(*m) + " output channels do not divide into " + std::to_string(group) + " groups.");
+    return node_error(node,
+                      std::to_string(*m) + " output channels do not divide into " + std::to_string(group) + " groups.");
   std::vector<Dim> out = {x[0], w[0]};
   Shape kernel = node.ints("kernel_shape");
   bool given = !kernel.empty();
@@ -98,14 +99,16 @@ Result<std::vector<Dim>> conv_output(const Node& node, const std::vector<Dim>& x
     auto k = w[i].constant();
     if (!k && !given) return std::vector<Dim>{};  // sizes depend on weights that are not known yet
     if (given && k && *k != kernel[i - 2])
-      return node_error(node, "kernel_shape " + to_string(kernel) + " differs from the weights' shape " + to_string(w) + ".");
+      return node_error(node,
+                        "kernel_shape " + to_string(kernel) + " differs from the weights' shape " + to_string(w) + ".");
     if (!given) kernel.push_back(*k);
   }
   Window window = AI_VMM_TAKE(window_of(node, std::move(kernel)));
   for (size_t i = 0; i < window.axes(); ++i) {
     Dim d = window.output(i, x[i + 2]);
     if (auto c = d.constant(); c && *c < 0)
-      return node_error(node, "the kernel is larger than the padded input along spatial axis " + std::to_string(i) + ".");
+      return node_error(node,
+                        "the kernel is larger than the padded input along spatial axis " + std::to_string(i) + ".");
     out.push_back(std::move(d));
   }
   return out;

@@ -95,7 +95,8 @@ std::string Placement::to_text(const Graph& g, std::span<const std::shared_ptr<D
   return s;
 }
 
-Result<Graph> extract(const Graph& g, const Region& region, std::vector<ValueId>& inputs, std::vector<ValueId>& outputs) {
+Result<Graph> extract(const Graph& g, const Region& region, std::vector<ValueId>& inputs,
+                      std::vector<ValueId>& outputs) {
   Graph r;
   r.name = g.name;
   r.symbols = g.symbols;

@@ -43,6 +43,7 @@ std::vector<Region> make_regions(const Graph& graph, std::span<const int> device
 // The region as a graph of its own: inputs are what it reads from outside, outputs what others read or the graph gives.
 // `inputs` and `outputs` receive the outer values in the same order. Sizes that only the outside could explain become
 // symbols of the region.
-Result<Graph> extract(const Graph& graph, const Region& region, std::vector<ValueId>& inputs, std::vector<ValueId>& outputs);
+Result<Graph> extract(const Graph& graph, const Region& region, std::vector<ValueId>& inputs,
+                      std::vector<ValueId>& outputs);
 
 }  // namespace ai_vmm

@@ -40,7 +40,8 @@ TEST(Regions, AreCompleteConvexAndInOrder) {
     auto producer = g.producers();
     for (size_t n = 0; n < g.nodes.size(); ++n) {
       ASSERT_GE(region_of[n], 0);
-      // An edge from a later region to an earlier one would be a cycle or a wrong order; without one, regions are convex.
+      // An edge from a later region to an earlier one would be a cycle or a wrong order; without one, regions are
+      // convex.
       for (ValueId v : g.nodes[n].inputs)
         if (int p = producer[size_t(v)]; p >= 0) {
           ASSERT_LE(region_of[size_t(p)], region_of[n]) << "round " << round;

@@ -38,7 +38,8 @@ void number_slots(Plan& plan, size_t values) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph, std::span<const std::shared_ptr<Device>> devices,
+Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph,
+                                              std::span<const std::shared_ptr<Device>> devices,
                                               const CompileOptions& options, PlanFacts& facts) {
   const Graph& g = *graph;
   auto plan = std::make_shared<Plan>();
@@ -53,9 +54,12 @@ Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph
     const PlacedNode& p = placement.nodes[n];
     if (p.device == 0 && p.reason == AI_VMM_SUPPORTED) continue;
     const Node& node = g.nodes[n];
-    PlanFacts::Note note{node.name, node.op, p.device == kHost ? "host" : devices[size_t(p.device)]->backend(), p.refusals};
+    PlanFacts::Note note{node.name, node.op, p.device == kHost ? "host" : devices[size_t(p.device)]->backend(),
+                         p.refusals};
     if (p.device != kHost && p.reason == AI_VMM_SUPPORTED_GENERIC) note.runs_on = "generic";
-    if (p.device == kHost) note.reason = node.def->traits & kControlFlow ? "control flow belongs to the host" : "strings, sequences and optionals belong to the host";
+    if (p.device == kHost)
+      note.reason = node.def->traits & kControlFlow ? "control flow belongs to the host"
+                                                    : "strings, sequences and optionals belong to the host";
     if (note.runs_on == "generic" && note.reason.empty()) note.reason = "no native kernel";
     facts.fallbacks.push_back(std::move(note));
   }
@@ -127,7 +131,8 @@ std::string Plan::to_text() const {
   for (const Step& step : steps) {
     s += kNames[int(step.kind)];
     if (step.executable)
-      s += " " + step.executable->device().backend() + " (" + std::to_string(step.executable->graph().nodes.size()) + " nodes)";
+      s += " " + step.executable->device().backend() + " (" + std::to_string(step.executable->graph().nodes.size()) +
+           " nodes)";
     else
       s += " " + step.node->op;
     s += ": " + list(step.inputs) + " -> " + list(step.outputs) + "\n";

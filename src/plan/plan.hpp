@@ -48,7 +48,8 @@ struct PlanFacts {
 };
 
 // Places a graph and its bodies on the devices (the preferred first), compiles the regions and lays out the steps.
-Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph, std::span<const std::shared_ptr<Device>> devices,
+Result<std::shared_ptr<const Plan>> make_plan(std::shared_ptr<const Graph> graph,
+                                              std::span<const std::shared_ptr<Device>> devices,
                                               const CompileOptions& options, PlanFacts& facts);
 
 }  // namespace ai_vmm

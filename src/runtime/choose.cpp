@@ -17,7 +17,8 @@ std::string ms(double us) {
 }
 }  // namespace
 
-void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std::map<std::string, Shape>& shapes, int budget_ms) {
+void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std::map<std::string, Shape>& shapes,
+                    int budget_ms) {
   const size_t first = d.report.candidates.size();
   for (int t : counts) {
     Candidate c;
@@ -43,7 +44,8 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
   }
   if (!trial.ok()) {
     for (auto& c : candidates) c.reason = "not measured: the trial run on random inputs failed";
-    settle(0, "not measured: the trial run on random inputs failed (" + trial.message() + "); the most threads by default");
+    settle(0, "not measured: the trial run on random inputs failed (" + trial.message() +
+                  "); the most threads by default");
     return;
   }
   // Rounds over all candidates, so that a drift of the machine hits all alike.
@@ -70,10 +72,11 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
     if (i == best) continue;
     char ratio[48];
     std::snprintf(ratio, sizeof ratio, "%.2f x the chosen one", candidates[i].median_us / candidates[best].median_us);
-    candidates[i].reason = (candidates[i].median_us < candidates[best].median_us ? "no plain win: " : "slower: ") + ms(candidates[i].median_us) + ", " + ratio;
+    candidates[i].reason = (candidates[i].median_us < candidates[best].median_us ? "no plain win: " : "slower: ") +
+                           ms(candidates[i].median_us) + ", " + ratio;
   }
-  settle(best, (candidates.size() > 1 ? "fastest: " : "the only candidate: ") + ms(candidates[best].median_us) + " median of " +
-                   std::to_string(candidates[best].runs) + " runs");
+  settle(best, (candidates.size() > 1 ? "fastest: " : "the only candidate: ") + ms(candidates[best].median_us) +
+                   " median of " + std::to_string(candidates[best].runs) + " runs");
 }
 
 }  // namespace ai_vmm

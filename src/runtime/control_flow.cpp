@@ -37,8 +37,8 @@ class Collector {
   Status add(const Data& d) {
     if (!d.is_tensor()) return Status(Code::invalid_argument, "A scan output must be a tensor.");
     if (!parts_.empty() && (parts_[0].shape() != d.tensor().shape() || parts_[0].dtype() != d.tensor().dtype()))
-      return Status(Code::invalid_argument, "A scan output changes its shape from " + to_string(parts_[0].shape()) + " to " +
-                                                to_string(d.tensor().shape()) + " between iterations.");
+      return Status(Code::invalid_argument, "A scan output changes its shape from " + to_string(parts_[0].shape()) +
+                                                " to " + to_string(d.tensor().shape()) + " between iterations.");
     parts_.push_back(d.tensor());
     return {};
   }
@@ -54,12 +54,14 @@ class Collector {
       dtype = parts_[0].dtype();
     }
     int64_t rank = int64_t(inner.size()) + 1;
-    if (axis < -rank || axis >= rank) return Status(Code::invalid_argument, "The scan axis " + std::to_string(axis) + " is outside the output.");
+    if (axis < -rank || axis >= rank)
+      return Status(Code::invalid_argument, "The scan axis " + std::to_string(axis) + " is outside the output.");
     if (axis < 0) axis += rank;
     Shape shape = inner;
     shape.insert(shape.begin() + axis, int64_t(parts_.size()));
     Tensor out = AI_VMM_TAKE(Tensor::make(dtype, shape, true));
-    int64_t outer = ref::product(std::span(inner).first(size_t(axis))), run = ref::product(std::span(inner).subspan(size_t(axis)));
+    int64_t outer = ref::product(std::span(inner).first(size_t(axis))),
+            run = ref::product(std::span(inner).subspan(size_t(axis)));
     auto n = int64_t(parts_.size());
     for (int64_t i = 0; i < n; ++i) {
       const Tensor& part = parts_[size_t(reverse ? n - 1 - i : i)];
@@ -84,7 +86,8 @@ class Collector {
 Result<Data> slice(const Tensor& t, int64_t axis, int64_t at) {
   Shape shape = t.shape();
   int64_t n = shape[size_t(axis)];
-  int64_t outer = ref::product(std::span(shape).first(size_t(axis))), run = ref::product(std::span(shape).subspan(size_t(axis) + 1));
+  int64_t outer = ref::product(std::span(shape).first(size_t(axis))),
+          run = ref::product(std::span(shape).subspan(size_t(axis) + 1));
   shape.erase(shape.begin() + axis);
   Tensor out = AI_VMM_TAKE(Tensor::make(t.dtype(), shape));
   for (int64_t o = 0; o < outer; ++o)
@@ -110,7 +113,8 @@ Status run_loop(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   bool go = true;
   if (const Data& c = input(step, slots, 1); c.is_tensor()) go = AI_VMM_TAKE(condition(c));
   size_t carried = plan.inputs.size() - 2;
-  if (plan.outputs.size() < carried + 1) return Status(Code::invalid_argument, "The body gives fewer outputs than it carries.");
+  if (plan.outputs.size() < carried + 1)
+    return Status(Code::invalid_argument, "The body gives fewer outputs than it carries.");
   size_t scans = plan.outputs.size() - 1 - carried;
   std::vector<Data> state(plan.inputs.size());
   for (size_t k = 0; k < carried; ++k) state[2 + k] = input(step, slots, 2 + k);
@@ -143,9 +147,11 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   const Node& node = *step.node;
   auto scan_inputs = size_t(node.i("num_scan_inputs"));
   if (scan_inputs > plan.inputs.size() || scan_inputs == 0)
-    return Status(Code::invalid_argument, "num_scan_inputs is " + std::to_string(scan_inputs) + "; the body takes " + std::to_string(plan.inputs.size()) + " inputs.");
+    return Status(Code::invalid_argument, "num_scan_inputs is " + std::to_string(scan_inputs) + "; the body takes " +
+                                              std::to_string(plan.inputs.size()) + " inputs.");
   size_t states = plan.inputs.size() - scan_inputs;
-  if (plan.outputs.size() < states) return Status(Code::invalid_argument, "The body gives fewer outputs than it carries.");
+  if (plan.outputs.size() < states)
+    return Status(Code::invalid_argument, "The body gives fewer outputs than it carries.");
   size_t scan_outputs = plan.outputs.size() - states;
   auto at = [](const std::vector<int64_t>& list, size_t k) { return k < list.size() ? list[k] : int64_t(0); };
   auto in_axes = node.ints("scan_input_axes"), in_directions = node.ints("scan_input_directions");
@@ -156,10 +162,14 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
     const Data& d = input(step, slots, states + k);
     if (!d.is_tensor()) return Status(Code::invalid_argument, "A scan input must be a tensor.");
     int64_t rank = d.tensor().rank(), axis = at(in_axes, k);
-    if (axis < -rank || axis >= rank) return Status(Code::invalid_argument, "The scan axis " + std::to_string(axis) + " is outside a tensor of rank " + std::to_string(rank) + ".");
+    if (axis < -rank || axis >= rank)
+      return Status(Code::invalid_argument, "The scan axis " + std::to_string(axis) + " is outside a tensor of rank " +
+                                                std::to_string(rank) + ".");
     axes[k] = axis < 0 ? axis + rank : axis;
     int64_t n = d.tensor().dim(axes[k]);
-    if (length >= 0 && n != length) return Status(Code::invalid_argument, "Scan inputs have different lengths: " + std::to_string(length) + " and " + std::to_string(n) + ".");
+    if (length >= 0 && n != length)
+      return Status(Code::invalid_argument, "Scan inputs have different lengths: " + std::to_string(length) + " and " +
+                                                std::to_string(n) + ".");
     length = n;
   }
   std::vector<Data> state(plan.inputs.size());
@@ -168,7 +178,8 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   auto captures = captured(body, slots);
   for (int64_t i = 0; i < length; ++i) {
     for (size_t k = 0; k < scan_inputs; ++k)
-      state[states + k] = AI_VMM_TAKE(slice(input(step, slots, states + k).tensor(), axes[k], at(in_directions, k) ? length - 1 - i : i));
+      state[states + k] = AI_VMM_TAKE(
+          slice(input(step, slots, states + k).tensor(), axes[k], at(in_directions, k) ? length - 1 - i : i));
     std::vector<Data> out(plan.outputs.size());
     AI_VMM_TRY(execute(plan, state, captures, out, x));
     for (size_t k = 0; k < states; ++k) state[k] = std::move(out[k]);
@@ -177,7 +188,8 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   for (size_t k = 0; k < states; ++k) set_output(step, slots, k, std::move(state[k]));
   for (size_t k = 0; k < scan_outputs; ++k) {
     const Type& type = plan.value(plan.outputs[states + k]).type;
-    set_output(step, slots, states + k, AI_VMM_TAKE(collected[k].stack(at(out_axes, k), at(out_directions, k) != 0, type)));
+    set_output(step, slots, states + k,
+               AI_VMM_TAKE(collected[k].stack(at(out_axes, k), at(out_directions, k) != 0, type)));
   }
   return {};
 }
@@ -185,7 +197,8 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
 Status run_sequence_map(const Plan::Step& step, std::vector<Data>& slots, Execution& x) {
   const Plan::SubPlan& body = step.bodies[0];
   const Plan& plan = *body.plan;
-  if (!input(step, slots, 0).is_sequence()) return Status(Code::invalid_argument, "The first input must be a sequence.");
+  if (!input(step, slots, 0).is_sequence())
+    return Status(Code::invalid_argument, "The first input must be a sequence.");
   size_t length = input(step, slots, 0).sequence().size();
   std::vector<std::shared_ptr<Sequence>> results;
   for (size_t k = 0; k < plan.outputs.size(); ++k) results.push_back(std::make_shared<Sequence>());

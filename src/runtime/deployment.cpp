@@ -34,14 +34,16 @@ std::vector<Port> ports_of(const Graph& graph, const std::vector<ValueId>& value
   return ports;
 }
 
-Result<Inputs> random_inputs(const std::vector<Port>& ports, const std::map<std::string, Shape>& shapes, uint64_t seed) {
+Result<Inputs> random_inputs(const std::vector<Port>& ports, const std::map<std::string, Shape>& shapes,
+                             uint64_t seed) {
   Inputs inputs;
   Random random{seed};
   for (const auto& [name, shape] : shapes)
     if (std::none_of(ports.begin(), ports.end(), [&](const Port& p) { return p.name == name; })) {
       std::vector<std::string> names;
       for (const Port& p : ports) names.push_back(p.name);
-      return Status(Code::invalid_argument, "The model has no input \"" + name + "\"; its inputs are " + join(names, ", ") + ".");
+      return Status(Code::invalid_argument,
+                    "The model has no input \"" + name + "\"; its inputs are " + join(names, ", ") + ".");
     }
   for (const Port& p : ports) {
     if (!p.is_tensor) {
@@ -92,11 +94,13 @@ Status Deployment::Impl::check(const Inputs& given, std::vector<Data>& in_order)
         } else {
           auto [s, fresh] = symbols.emplace(p.dims[i], std::pair(t.dim(int64_t(i)), &p.name));
           if (!fresh && s->second.first != t.dim(int64_t(i)))
-            return bad("The size \"" + p.dims[i] + "\" is " + std::to_string(s->second.first) + " in input \"" + *s->second.second +
-                       "\" and " + std::to_string(t.dim(int64_t(i))) + " in input \"" + p.name + "\"; they must be equal.");
+            return bad("The size \"" + p.dims[i] + "\" is " + std::to_string(s->second.first) + " in input \"" +
+                       *s->second.second + "\" and " + std::to_string(t.dim(int64_t(i))) + " in input \"" + p.name +
+                       "\"; they must be equal.");
         }
       }
-      if (!fits) return bad("Input \"" + p.name + "\" has shape " + to_string(t.shape()) + "; the model takes " + p.type + ".");
+      if (!fits)
+        return bad("Input \"" + p.name + "\" has shape " + to_string(t.shape()) + "; the model takes " + p.type + ".");
     }
     in_order.push_back(d);
   }
@@ -107,13 +111,15 @@ Status Deployment::Impl::check(const Inputs& given, std::vector<Data>& in_order)
         std::vector<std::string> names;
         for (const Port& p : inputs) names.push_back(p.name);
         std::string near = nearest(key, names);
-        return bad("The model has no input \"" + key + "\"; " + (near.empty() ? "its inputs are " + join(names, ", ") : "did you mean \"" + near + "\"?") +
+        return bad("The model has no input \"" + key + "\"; " +
+                   (near.empty() ? "its inputs are " + join(names, ", ") : "did you mean \"" + near + "\"?") +
                    (near.empty() ? "." : ""));
       }
   return {};
 }
 
-Status Deployment::Impl::run(std::span<const Data> in, std::span<Data> out, int run_threads, const volatile int32_t* cancel) {
+Status Deployment::Impl::run(std::span<const Data> in, std::span<Data> out, int run_threads,
+                             const volatile int32_t* cancel) {
   MemoryBudget::Scope scope(std::make_shared<MemoryBudget>(memory_limit));
   Execution x;
   uint64_t nth = runs.fetch_add(1, std::memory_order_relaxed);
@@ -134,7 +140,8 @@ Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options)
   for (const auto& [key, value] : options.outputs) {
     auto it = std::find_if(impl_->outputs.begin(), impl_->outputs.end(), [&](const Port& p) { return p.name == key; });
     if (it == impl_->outputs.end()) return Status(Code::invalid_argument, "The model has no output \"" + key + "\".");
-    if (!value.is_tensor()) return Status(Code::invalid_argument, "The buffer for output \"" + key + "\" must be a tensor.");
+    if (!value.is_tensor())
+      return Status(Code::invalid_argument, "The buffer for output \"" + key + "\" must be a tensor.");
     out[size_t(it - impl_->outputs.begin())] = value;
   }
   AI_VMM_TRY(impl_->run(in, out, impl_->threads));
@@ -224,8 +231,14 @@ std::string Report::to_json() const {
   j["threads"] = threads;
   j["candidates"] = nlohmann::ordered_json::array();
   for (const Candidate& c : candidates)
-    j["candidates"].push_back({{"backend", c.backend}, {"device", c.device}, {"threads", c.threads}, {"precision", c.precision},
-                               {"median_us", c.median_us}, {"min_us", c.min_us}, {"runs", c.runs}, {"chosen", c.chosen},
+    j["candidates"].push_back({{"backend", c.backend},
+                               {"device", c.device},
+                               {"threads", c.threads},
+                               {"precision", c.precision},
+                               {"median_us", c.median_us},
+                               {"min_us", c.min_us},
+                               {"runs", c.runs},
+                               {"chosen", c.chosen},
                                {"reason", c.reason}});
   j["fallbacks"] = nlohmann::ordered_json::array();
   for (const Fallback& f : fallbacks)

@@ -22,7 +22,8 @@ struct Deployment::Impl {
   std::atomic<uint64_t> runs{0};
 
   // Runs the plan on checked inputs, in the plan's order. `threads` overrides the deployment's.
-  Status run(std::span<const Data> inputs, std::span<Data> outputs, int threads, const volatile int32_t* cancel = nullptr);
+  Status run(std::span<const Data> inputs, std::span<Data> outputs, int threads,
+             const volatile int32_t* cancel = nullptr);
   Status check(const Inputs& inputs, std::vector<Data>& in_order) const;
 };
 

@@ -58,7 +58,9 @@ TEST(Deployment, RunsAnyLengthFromManyThreads) {
       for (int i = 0; i < 50; ++i) {
         std::vector<float> v(size_t(1 + (i + t) % 7), float(t));
         auto out = d.run({{"x", Tensor::vector(v)}});
-        if (!out.ok() || out->at("y").tensor().count() != int64_t(v.size()) || out->at("y").tensor().as<float>()[0] != 2 * float(t)) ++wrong;
+        if (!out.ok() || out->at("y").tensor().count() != int64_t(v.size()) ||
+            out->at("y").tensor().as<float>()[0] != 2 * float(t))
+          ++wrong;
       }
     });
   for (auto& t : threads) t.join();
@@ -87,12 +89,14 @@ TEST(Deployment, ExplainsWrongInputs) {
   EXPECT_NE(message({}).find("Missing inputs: x f32[N]"), std::string::npos) << message({});
   EXPECT_NE(message({{"x", Tensor::vector<int64_t>({1})}}).find("the model takes f32"), std::string::npos);
   EXPECT_NE(message({{"x", Tensor::of<float>({1, 1}, {1})}}).find("[1,1]"), std::string::npos);
-  EXPECT_NE(message({{"x", Tensor::vector<float>({1})}, {"xx", Tensor::vector<float>({1})}}).find("\"x\""), std::string::npos);
+  EXPECT_NE(message({{"x", Tensor::vector<float>({1})}, {"xx", Tensor::vector<float>({1})}}).find("\"x\""),
+            std::string::npos);
 }
 
 TEST(Deployment, SizesOfOneNameMustAgree) {
   Graph g;
-  ValueId a = g.add_value("a", f32({Dim::symbol("N")})), b = g.add_value("b", f32({Dim::symbol("N")})), c = g.add_value("c");
+  ValueId a = g.add_value("a", f32({Dim::symbol("N")})), b = g.add_value("b", f32({Dim::symbol("N")})),
+          c = g.add_value("c");
   g.inputs = {a, b};
   g.outputs = {c};
   g.add_node("Add", {a, b}, {c});
@@ -104,12 +108,14 @@ TEST(Deployment, SizesOfOneNameMustAgree) {
 
 TEST(MemoryLimit, StopsAnAbsurdExpandAndNamesTheNode) {
   Graph g;
-  ValueId x = g.add_value("x", f32({Dim(1)})), s = g.add_value("s", Type::tensor(DType::i64, {Dim(2)})), y = g.add_value("y");
+  ValueId x = g.add_value("x", f32({Dim(1)})), s = g.add_value("s", Type::tensor(DType::i64, {Dim(2)})),
+          y = g.add_value("y");
   g.inputs = {x, s};
   g.outputs = {y};
   g.add_node("Expand", {x, s}, {y}).name = "huge";
   Deployment d = deploy(std::move(g));
-  auto out = d.run({{"x", Tensor::vector<float>({1})}, {"s", Tensor::vector<int64_t>({int64_t(1) << 31, int64_t(1) << 31})}});
+  auto out =
+      d.run({{"x", Tensor::vector<float>({1})}, {"s", Tensor::vector<int64_t>({int64_t(1) << 31, int64_t(1) << 31})}});
   ASSERT_FALSE(out.ok());
   EXPECT_EQ(out.status().code(), Code::resource_exhausted);
   EXPECT_NE(out.status().message().find("huge"), std::string::npos) << out.status().message();
@@ -117,7 +123,8 @@ TEST(MemoryLimit, StopsAnAbsurdExpandAndNamesTheNode) {
 
 TEST(MemoryLimit, StopsALoopThatDoublesATensor) {
   auto body = std::make_shared<Graph>();
-  ValueId i = body->add_value("i", Type::tensor(DType::i64, {})), c = body->add_value("c", Type::tensor(DType::boolean, {}));
+  ValueId i = body->add_value("i", Type::tensor(DType::i64, {})),
+          c = body->add_value("c", Type::tensor(DType::boolean, {}));
   ValueId v = body->add_value("v"), w = body->add_value("w");
   body->inputs = {i, c, v};
   body->outputs = {c, w};

@@ -17,13 +17,15 @@ Status deliver(const Plan& plan, size_t k, const Data& value, Data& out) {
   }
   const Tensor& buffer = out.tensor();
   const std::string& name = plan.value(plan.outputs[k]).name;
-  if (!value.is_tensor()) return Status(Code::invalid_argument, "Output \"" + name + "\" is not a tensor; it cannot be written into a buffer.");
+  if (!value.is_tensor())
+    return Status(Code::invalid_argument,
+                  "Output \"" + name + "\" is not a tensor; it cannot be written into a buffer.");
   const Tensor& t = value.tensor();
   if (t.data() == buffer.data()) return {};
   if (t.dtype() != buffer.dtype() || t.shape() != buffer.shape())
-    return Status(Code::invalid_argument, "Output \"" + name + "\" is " + ai_vmm::name(t.dtype()) + to_string(t.shape()) +
-                                              "; the buffer given for it is " + ai_vmm::name(buffer.dtype()) +
-                                              to_string(buffer.shape()) + ".");
+    return Status(Code::invalid_argument, "Output \"" + name + "\" is " + ai_vmm::name(t.dtype()) +
+                                              to_string(t.shape()) + "; the buffer given for it is " +
+                                              ai_vmm::name(buffer.dtype()) + to_string(buffer.shape()) + ".");
   Tensor to = buffer;
   if (t.dtype() == DType::string) {
     auto from = t.as<std::string>();
@@ -34,8 +36,8 @@ Status deliver(const Plan& plan, size_t k, const Data& value, Data& out) {
   return {};
 }
 
-Status run_region(const Plan::Step& step, std::vector<Data>& slots, const std::vector<std::pair<int, const Tensor*>>& buffers,
-                  Execution& execution) {
+Status run_region(const Plan::Step& step, std::vector<Data>& slots,
+                  const std::vector<std::pair<int, const Tensor*>>& buffers, Execution& execution) {
   std::vector<const Tensor*> in;
   in.reserve(step.inputs.size());
   for (int v : step.inputs) in.push_back(&slots[size_t(v)].tensor());

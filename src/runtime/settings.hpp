@@ -6,8 +6,8 @@
 
 namespace ai_vmm {
 
-// `given`, with every field that is unset taken from `config`. Afterwards only `backend` (any), `threads` (by measurement)
-// and `shapes`, `seed` may still be unset.
+// `given`, with every field that is unset taken from `config`. Afterwards only `backend` (any), `threads` (by
+// measurement) and `shapes`, `seed` may still be unset.
 DeployOptions with_settings(DeployOptions given, const Config& config);
 
 }  // namespace ai_vmm

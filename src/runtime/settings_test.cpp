@@ -6,8 +6,10 @@ namespace ai_vmm {
 namespace {
 
 TEST(Settings, FillOnlyWhatTheCallerLeavesOpen) {
-  std::map<std::string, std::string> environment = {
-      {"AI_VMM_BACKEND", "reference"}, {"AI_VMM_THREADS", "3"}, {"AI_VMM_ALLOW_REFERENCE", "off"}, {"AI_VMM_DISABLED_PASSES", "a, b"}};
+  std::map<std::string, std::string> environment = {{"AI_VMM_BACKEND", "reference"},
+                                                    {"AI_VMM_THREADS", "3"},
+                                                    {"AI_VMM_ALLOW_REFERENCE", "off"},
+                                                    {"AI_VMM_DISABLED_PASSES", "a, b"}};
   auto config = Config::load(
       [&](const std::string& name) -> std::optional<std::string> {
         auto it = environment.find(name);

@@ -80,7 +80,8 @@ Result<std::string> read_file(const fs::path& path) {
 // "seq(optional(tensor))" as cases.py writes it; element types are in the data.
 Type parse_kind(std::string_view text) {
   size_t open = text.find('(');
-  if (open == std::string_view::npos) return text == "map" ? Type::map(DType::undefined, {}) : Type::tensor(DType::undefined);
+  if (open == std::string_view::npos)
+    return text == "map" ? Type::map(DType::undefined, {}) : Type::tensor(DType::undefined);
   Type inner = parse_kind(text.substr(open + 1, text.size() - open - 2));
   return text.substr(0, open) == "seq" ? Type::sequence(std::move(inner)) : Type::optional(std::move(inner));
 }
@@ -133,7 +134,8 @@ bool allclose(double actual, double expected, double rtol, double atol) {
   return std::fabs(actual - expected) <= atol + rtol * std::fabs(expected);
 }
 
-Status compare_tensors(const std::string& where, const Tensor& actual, const Tensor& expected, double rtol, double atol) {
+Status compare_tensors(const std::string& where, const Tensor& actual, const Tensor& expected, double rtol,
+                       double atol) {
   if (actual.dtype() != expected.dtype() || actual.shape() != expected.shape())
     return mismatch(where, "got " + describe(actual) + ", expected " + describe(expected));
   int64_t wrong = 0, first = 0;
@@ -224,7 +226,8 @@ Status run_case(Case c, const Options& options) {
     if (!fs::exists(folder)) return set > 0 ? Status() : Status(Code::not_found, "The case has no data set.");
     Inputs inputs;
     for (size_t k = 0; k < c.inputs.size(); ++k)
-      inputs[c.inputs[k].name] = AI_VMM_TAKE(read_data(folder / ("input_" + std::to_string(k) + ".pb"), c.inputs[k].type));
+      inputs[c.inputs[k].name] =
+          AI_VMM_TAKE(read_data(folder / ("input_" + std::to_string(k) + ".pb"), c.inputs[k].type));
     auto ran = deployed->run(inputs);
     if (!ran.ok()) return std::move(ran).status().during("running");
     for (size_t k = 0; k < c.outputs.size(); ++k) {
@@ -309,7 +312,8 @@ void run_all(const std::vector<Case>& cases, const Options& options, F&& done) {
   std::vector<Worker> workers;
   size_t next = 0;
   while (next < cases.size() || !workers.empty()) {
-    while (next < cases.size() && workers.size() < size_t(options.jobs)) workers.push_back(start(cases[next++], options));
+    while (next < cases.size() && workers.size() < size_t(options.jobs))
+      workers.push_back(start(cases[next++], options));
     std::vector<pollfd> fds;
     for (const Worker& w : workers) fds.push_back({w.pipe, POLLIN, 0});
     poll(fds.data(), nfds_t(fds.size()), 1000);
@@ -395,15 +399,24 @@ Options parse(int argc, char** argv) {
       target = std::atoi(value.c_str());
       if (target < 1) usage(flag + " wants a positive number, not \"" + value + "\".");
     };
-    if (flag == "--data") o.data = value;
-    else if (flag == "--backend") o.backend = value;
-    else if (flag == "--suite") o.suites.insert(value);
-    else if (flag == "--filter") o.filter = value;
-    else if (flag == "--list") o.list = value;
-    else if (flag == "--jobs") positive(o.jobs);
-    else if (flag == "--threads") positive(o.threads);
-    else if (flag == "--timeout") positive(o.timeout);
-    else usage("option " + flag + " is unknown.");
+    if (flag == "--data")
+      o.data = value;
+    else if (flag == "--backend")
+      o.backend = value;
+    else if (flag == "--suite")
+      o.suites.insert(value);
+    else if (flag == "--filter")
+      o.filter = value;
+    else if (flag == "--list")
+      o.list = value;
+    else if (flag == "--jobs")
+      positive(o.jobs);
+    else if (flag == "--threads")
+      positive(o.threads);
+    else if (flag == "--timeout")
+      positive(o.timeout);
+    else
+      usage("option " + flag + " is unknown.");
   }
   if (!fs::is_directory(o.data)) usage("there is no folder " + o.data.string() + "; cases.py makes it.");
   return o;
@@ -439,7 +452,8 @@ int main(int argc, char** argv) {
     if (++finished % 50 == 0 && terminal) std::fprintf(stderr, "\r%zu of %zu", finished, cases.size());
   });
   if (terminal) std::fputc('\r', stderr);
-  std::printf("\n%-20s %8s %8s %8s %8s\n", ("backend " + options.backend).c_str(), "passed", "failed", "listed", "share");
+  std::printf("\n%-20s %8s %8s %8s %8s\n", ("backend " + options.backend).c_str(), "passed", "failed", "listed",
+              "share");
   for (const auto& [suite, n] : by_suite)
     std::printf("%-20s %8d %8d %8d %7.1f%%\n", suite.c_str(), n.passed, n.failed, n.skipped,
                 100.0 * n.passed / (n.passed + n.failed + n.skipped));

@@ -1,5 +1,5 @@
-// Decodes with GPT-2 over growing steps: each step feeds the keys and values of the step before. Once the first bucket of
-// sizes is compiled nothing more is, and the last step gives what the whole sequence gives in one run.
+// Decodes with GPT-2 over growing steps: each step feeds the keys and values of the step before. Once the first bucket
+// of sizes is compiled nothing more is, and the last step gives what the whole sequence gives in one run.
 //
 //   decode MODEL [BACKEND] [STEPS]
 #include <chrono>
@@ -24,9 +24,11 @@ ai_vmm::Inputs feeds(const ai_vmm::Deployment& model, std::vector<int64_t> ids, 
   const auto n = int64_t(ids.size());
   std::vector<int64_t> positions;
   for (int64_t i = 0; i < n; ++i) positions.push_back(first + i);
-  ai_vmm::Inputs in{{"input_ids", Tensor::of<int64_t>({1, n}, ids)}, {"position_ids", Tensor::of<int64_t>({1, n}, positions)}};
+  ai_vmm::Inputs in{{"input_ids", Tensor::of<int64_t>({1, n}, ids)},
+                    {"position_ids", Tensor::of<int64_t>({1, n}, positions)}};
   for (const auto& port : model.inputs())
-    if (port.name.starts_with("past_key_values.")) in[port.name] = Tensor::of<float>({1, port.shape[1], 0, port.shape[3]}, {});
+    if (port.name.starts_with("past_key_values."))
+      in[port.name] = Tensor::of<float>({1, port.shape[1], 0, port.shape[3]}, {});
   return in;
 }
 
@@ -64,8 +66,9 @@ int main(int argc, char** argv) {
     }
   }
   const int64_t compilations = model->report().compilations;
-  std::printf("%lld steps, mean %.2f ms, slowest %.2f ms; compilations: %lld after step %lld, %lld at the end\n", (long long)steps,
-              sum / double(steps), slowest, (long long)settled, (long long)kFirstBucket, (long long)compilations);
+  std::printf("%lld steps, mean %.2f ms, slowest %.2f ms; compilations: %lld after step %lld, %lld at the end\n",
+              (long long)steps, sum / double(steps), slowest, (long long)settled, (long long)kFirstBucket,
+              (long long)compilations);
   if (compilations != settled) return fail("something was compiled after the first bucket");
 
   auto whole = model->run(feeds(*model, ids, 0));
@@ -77,7 +80,8 @@ int main(int argc, char** argv) {
     most = std::max(most, std::fabs(reference[i]));
     error = std::max(error, std::fabs(reference[i] - last[i]));
   }
-  std::printf("largest logit %.4g, largest difference to the run of the whole sequence %.3g\n", double(most), double(error));
+  std::printf("largest logit %.4g, largest difference to the run of the whole sequence %.3g\n", double(most),
+              double(error));
   if (!(error <= 1e-4f * most) || most == 0) return fail("the cached steps and the whole sequence disagree");
   return 0;
 }

@@ -1,5 +1,5 @@
-// A BatchNormalization that no convolution's weights could take becomes a product and a sum per channel, which fuse with
-// what stands around them and keep blocked layouts.
+// A BatchNormalization that no convolution's weights could take becomes a product and a sum per channel, which fuse
+// with what stands around them and keep blocked layouts.
 #include <cmath>
 
 #include "backends/cpu/rewrite.hpp"
@@ -15,7 +15,8 @@ struct Affine {
   std::vector<double> scale, shift;
 };
 std::optional<Affine> affine_of(const Graph& g, const Node& n) {
-  if (n.op != "BatchNormalization" || !n.domain.empty() || n.inputs.size() != 5 || n.i("training_mode", 0)) return std::nullopt;
+  if (n.op != "BatchNormalization" || !n.domain.empty() || n.inputs.size() != 5 || n.i("training_mode", 0))
+    return std::nullopt;
   for (size_t k = 1; k < n.outputs.size(); ++k)
     if (n.has_output(k)) return std::nullopt;
   const Type& x = g.value(n.inputs[0]).type;

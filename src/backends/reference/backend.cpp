@@ -33,7 +33,8 @@ class ReferenceContext : public backend::Context {
     Random random{run.seed};
     std::vector<Data> in;
     for (size_t n = 0; n < g.nodes.size(); ++n) {
-      if (run.cancel && *run.cancel) return Status(Code::cancelled, "The run was cancelled before " + g.nodes[n].label() + ".");
+      if (run.cancel && *run.cancel)
+        return Status(Code::cancelled, "The run was cancelled before " + g.nodes[n].label() + ".");
       const Node& node = g.nodes[n];
       in.clear();
       for (ValueId v : node.inputs) in.push_back(v == kAbsent ? Data() : slots[size_t(v)]);
@@ -52,7 +53,9 @@ class ReferenceContext : public backend::Context {
         to = static_cast<char*>(o.data) + o.byte_offset;
       } else {
         to = run.allocate(run.user, uint32_t(k), int32_t(t.dtype()), int32_t(t.rank()), t.shape().data());
-        if (!to) return Status(Code::resource_exhausted, "The memory limit does not allow output \"" + g.value(g.outputs[k]).name + "\".");
+        if (!to)
+          return Status(Code::resource_exhausted,
+                        "The memory limit does not allow output \"" + g.value(g.outputs[k]).name + "\".");
       }
       if (t.bytes()) std::memcpy(to, t.data(), size_t(t.bytes()));
     }
@@ -81,9 +84,9 @@ class ReferenceDevice : public backend::Device {
     for (uint32_t n = 0; n < view.node_count; ++n) {
       const AiVmmNode& node = *view.nodes[n];
       const OpDef* def = find_op(backend::view(node.domain), backend::view(node.op));
-      verdicts[n]->reason = !def                                             ? AI_VMM_REFUSED_OPERATOR
+      verdicts[n]->reason = !def                                            ? AI_VMM_REFUSED_OPERATOR
                             : !def->eval || (def->traits & kHostOnly) != 0u ? AI_VMM_REFUSED_HOST_ONLY
-                                                                             : AI_VMM_SUPPORTED;
+                                                                            : AI_VMM_SUPPORTED;
     }
     return {};
   }

@@ -9,8 +9,8 @@ namespace ai_vmm::cpu {
 namespace {
 
 // y = x / (bias + alpha/size * sum of squares over `size` channels around)^beta, for a run of neighbouring pixels.
-void lrn_pixels(const float* x, float* y, float* squares, int64_t channels, int64_t step, int64_t n, int64_t size, float alpha,
-                float beta, float bias) {
+void lrn_pixels(const float* x, float* y, float* squares, int64_t channels, int64_t step, int64_t n, int64_t size,
+                float alpha, float beta, float bias) {
   const int64_t below = (size - 1) / 2, above = size - 1 - below;
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t i = 0; i < n; ++i) squares[i] = 0;
@@ -67,27 +67,32 @@ Made group_norm(const Make& m, bool instance) {
   float epsilon = m.node.f("epsilon", 1e-5f);
   return BindFn([=](const Bind& b) -> Result<Bound> {
     const Shape& in = b.in(0);
-    if (in.size() < 2) return invalid("The input of a normalisation over channels has shape " + ai_vmm::to_string(in) + ".");
+    if (in.size() < 2)
+      return invalid("The input of a normalisation over channels has shape " + ai_vmm::to_string(in) + ".");
     const int64_t channels = in[1], pixels = product(in, 2, in.size()), all = instance ? channels : groups;
-    if (all < 1 || channels % all) return invalid(std::to_string(channels) + " channels do not make " + std::to_string(all) + " equal groups.");
-    if (product(b.in(1)) != channels || product(b.in(2)) != channels) return invalid("Scale and bias need " + std::to_string(channels) + " elements.");
+    if (all < 1 || channels % all)
+      return invalid(std::to_string(channels) + " channels do not make " + std::to_string(all) + " equal groups.");
+    if (product(b.in(1)) != channels || product(b.in(2)) != channels)
+      return invalid("Scale and bias need " + std::to_string(channels) + " elements.");
     const int64_t each = channels / all, batch = in[0];
     return Bound{[=](Run& r) -> Status {
                    const float *x = r.in<float>(0), *scale = r.in<float>(1), *bias = r.in<float>(2);
                    float* y = r.out<float>(0);
-                   parallel(r.threads, batch * all, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, each * pixels)), [&](int64_t begin, int64_t end) {
-                     for (int64_t g = begin; g < end; ++g) {
-                       float mean, variance;
-                       const float* from = x + g * each * pixels;
-                       kernels().moments(from, each * pixels, &mean, &variance);
-                       const float inverse = 1 / std::sqrt(variance + epsilon);
-                       for (int64_t c = 0; c < each; ++c) {
-                         const int64_t channel = g % all * each + c;
-                         const float s = scale[channel] * inverse;
-                         kernels().affine(from + c * pixels, s, bias[channel] - mean * s, y + (g * each + c) * pixels, pixels);
-                       }
-                     }
-                   });
+                   parallel(r.threads, batch * all, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, each * pixels)),
+                            [&](int64_t begin, int64_t end) {
+                              for (int64_t g = begin; g < end; ++g) {
+                                float mean, variance;
+                                const float* from = x + g * each * pixels;
+                                kernels().moments(from, each * pixels, &mean, &variance);
+                                const float inverse = 1 / std::sqrt(variance + epsilon);
+                                for (int64_t c = 0; c < each; ++c) {
+                                  const int64_t channel = g % all * each + c;
+                                  const float s = scale[channel] * inverse;
+                                  kernels().affine(from + c * pixels, s, bias[channel] - mean * s,
+                                                   y + (g * each + c) * pixels, pixels);
+                                }
+                              }
+                            });
                    return {};
                  },
                  0, "", 8.0 * double(product(in))};
@@ -103,18 +108,23 @@ Made make_batch_norm(const Make& m) {
   float epsilon = m.node.f("epsilon", 1e-5f);
   return BindFn([=](const Bind& b) -> Result<Bound> {
     const Shape& in = b.in(0);
-    if (in.size() < 2) return invalid("The input of a normalisation over channels has shape " + ai_vmm::to_string(in) + ".");
+    if (in.size() < 2)
+      return invalid("The input of a normalisation over channels has shape " + ai_vmm::to_string(in) + ".");
     const int64_t channels = in[1], pixels = product(in, 2, in.size());
     for (size_t k = 1; k < 5; ++k)
-      if (product(b.in(k)) != channels) return invalid("The parameters of BatchNormalization need " + std::to_string(channels) + " elements.");
+      if (product(b.in(k)) != channels)
+        return invalid("The parameters of BatchNormalization need " + std::to_string(channels) + " elements.");
     return Bound{[=, batch = in[0]](Run& r) -> Status {
-                   parallel(r.threads, batch * channels, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, pixels)), [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) {
-                       const int64_t c = i % channels;
-                       const float s = r.in<float>(1)[c] / std::sqrt(r.in<float>(4)[c] + epsilon);
-                       kernels().affine(r.in<float>(0) + i * pixels, s, r.in<float>(2)[c] - r.in<float>(3)[c] * s, r.out<float>(0) + i * pixels, pixels);
-                     }
-                   });
+                   parallel(r.threads, batch * channels, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, pixels)),
+                            [&](int64_t begin, int64_t end) {
+                              for (int64_t i = begin; i < end; ++i) {
+                                const int64_t c = i % channels;
+                                const float s = r.in<float>(1)[c] / std::sqrt(r.in<float>(4)[c] + epsilon);
+                                kernels().affine(r.in<float>(0) + i * pixels, s,
+                                                 r.in<float>(2)[c] - r.in<float>(3)[c] * s,
+                                                 r.out<float>(0) + i * pixels, pixels);
+                              }
+                            });
                    return {};
                  },
                  0, "", 2.0 * double(product(in))};

@@ -69,7 +69,8 @@ Result<onednn::ConvSpec> spec_of(const ConvNode& c, const Bind& b) {
   }
   // [N, C, H, 1] under a k×1 kernel is [N, C, W]: oneDNN blocks over the last axis, which would be of size 1.
   const int last = s.spatial - 1;
-  const bool trivial = s.in[last] == 1 && s.out[last] == 1 && s.kernel[last] == 1 && s.before[last] == 0 && s.after[last] == 0;
+  const bool trivial =
+      s.in[last] == 1 && s.out[last] == 1 && s.kernel[last] == 1 && s.before[last] == 0 && s.after[last] == 0;
   if (last > 0 && trivial && s.kernel[last - 1] > 1) --s.spatial;
   s.block_in = c.in.block;
   s.block_out = c.out.block;

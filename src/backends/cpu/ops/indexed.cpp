@@ -4,7 +4,8 @@
 
 namespace ai_vmm::cpu {
 
-IndexedCopy::IndexedCopy(const Shape& in, std::vector<std::vector<int64_t>> maps, int64_t size) : maps_(std::move(maps)), size_(size), unit_(size) {
+IndexedCopy::IndexedCopy(const Shape& in, std::vector<std::vector<int64_t>> maps, int64_t size)
+    : maps_(std::move(maps)), size_(size), unit_(size) {
   Shape shape = in;
   // Whole innermost axes become part of the item that is copied.
   auto whole = [&](size_t a) {
@@ -27,7 +28,9 @@ IndexedCopy::IndexedCopy(const Shape& in, std::vector<std::vector<int64_t>> maps
   for (int64_t& s : in_strides_) s *= unit_;
   const auto& last = maps_.back();
   for (size_t o = 0; o < last.size(); ++o) {
-    bool joins = !spans_.empty() && (last[o] < 0 ? spans_.back().in < 0 : spans_.back().in >= 0 && last[o] == spans_.back().in + spans_.back().count);
+    bool joins =
+        !spans_.empty() && (last[o] < 0 ? spans_.back().in < 0
+                                        : spans_.back().in >= 0 && last[o] == spans_.back().in + spans_.back().count);
     if (joins)
       ++spans_.back().count;
     else

@@ -1,7 +1,7 @@
 // LSTM, GRU and RNN. The product of the inputs with W is one matrix product over all steps; each step then adds the
-// product of the state with R and applies the gates. Columns of W and R are reordered in chunks of units, each chunk with
-// all its gates side by side, so that a thread owns the units it updates and the team meets once or twice a step. Two
-// directions run side by side, one a thread.
+// product of the state with R and applies the gates. Columns of W and R are reordered in chunks of units, each chunk
+// with all its gates side by side, so that a thread owns the units it updates and the team meets once or twice a step.
+// Two directions run side by side, one a thread.
 #include <omp.h>
 
 #include <algorithm>
@@ -26,10 +26,10 @@ struct Direction {
 struct Network {
   Kind kind;
   int64_t gates, hidden, input;
-  int64_t unit;      // units in a chunk: one panel of the matrix product
+  int64_t unit;            // units in a chunk: one panel of the matrix product
   int64_t chunks, padded;  // padded = chunks * unit
   bool linear_before_reset = false, batch_first = false;
-  int act = 0;       // of an RNN
+  int act = 0;  // of an RNN
   std::vector<Direction> directions;
 
   int64_t columns() const { return padded * gates; }
@@ -44,13 +44,13 @@ struct Sizes {
   int64_t steps, batch;
 };
 
-std::shared_ptr<const float> pack(const Network& n, const float* m, int64_t depth, int64_t first_gate, int64_t last_gate,
-                                  int64_t first_column, int64_t columns, int64_t& bytes) {
+std::shared_ptr<const float> pack(const Network& n, const float* m, int64_t depth, int64_t first_gate,
+                                  int64_t last_gate, int64_t first_column, int64_t columns, int64_t& bytes) {
   std::vector<float> ordered(size_t(columns * depth), 0.0f);
   for (int64_t g = first_gate; g < last_gate; ++g)
     for (int64_t h = 0; h < n.hidden; ++h)
-      std::memcpy(&ordered[size_t((n.column(h / n.unit, g, h % n.unit) - first_column) * depth)], m + (g * n.hidden + h) * depth,
-                  size_t(depth) * sizeof(float));
+      std::memcpy(&ordered[size_t((n.column(h / n.unit, g, h % n.unit) - first_column) * depth)],
+                  m + (g * n.hidden + h) * depth, size_t(depth) * sizeof(float));
   const Kernels& k = kernels();
   int64_t size = k.gemm_packed_size(depth, columns) * int64_t(sizeof(float));
   auto packed = std::static_pointer_cast<float>(aligned_buffer(size));
@@ -104,8 +104,8 @@ struct Work {
     };
     int64_t first = n.chunks * me / team, last = n.chunks * (me + 1) / team;
     int64_t panels = N / n.unit;
-    matmul(s.steps * s.batch, N, n.input, x, n.input, d.w.get(), product, N, d.bias.data(), nullptr, 0, panels * me / team,
-           panels * (me + 1) / team, scratch);
+    matmul(s.steps * s.batch, N, n.input, x, n.input, d.w.get(), product, N, d.bias.data(), nullptr, 0,
+           panels * me / team, panels * (me + 1) / team, scratch);
     if (me == 0) {
       for (int64_t b = 0; b < s.batch; ++b) {
         for (auto [to, from] : {std::pair(state, h0), std::pair(cell, c0)}) {
@@ -123,11 +123,15 @@ struct Work {
       int64_t t = d.reverse ? s.steps - 1 - i : i;
       const float* in = product + row(t, 0) * N;
       if (n.kind == Kind::lstm) {
-        matmul(s.batch, N, n.hidden, now, n.padded, d.r.get(), gates, N, nullptr, in, row_step() * N, first * 4, last * 4, scratch);
+        matmul(s.batch, N, n.hidden, now, n.padded, d.r.get(), gates, N, nullptr, in, row_step() * N, first * 4,
+               last * 4, scratch);
         for (int64_t b = 0; b < s.batch; ++b)
-          for (int64_t c = first; c < last; ++c) lstm_cell(gates + b * N + c * 4 * n.unit, cell + b * n.padded + c * n.unit, next + b * n.padded + c * n.unit);
+          for (int64_t c = first; c < last; ++c)
+            lstm_cell(gates + b * N + c * 4 * n.unit, cell + b * n.padded + c * n.unit,
+                      next + b * n.padded + c * n.unit);
       } else if (n.kind == Kind::rnn) {
-        matmul(s.batch, N, n.hidden, now, n.padded, d.r.get(), next, n.padded, nullptr, in, row_step() * N, first, last, scratch);
+        matmul(s.batch, N, n.hidden, now, n.padded, d.r.get(), next, n.padded, nullptr, in, row_step() * N, first, last,
+               scratch);
         for (int64_t b = 0; b < s.batch; ++b)
           kernels().activate_row(next + b * n.padded + first * n.unit, (last - first) * n.unit, n.act, 0, 0);
       } else {
@@ -159,12 +163,15 @@ struct Work {
   }
 
   template <class Meet>
-  void gru_step(const float* now, float* next, const float* in, int64_t first, int64_t last, float* scratch, Meet& meet) {
+  void gru_step(const float* now, float* next, const float* in, int64_t first, int64_t last, float* scratch,
+                Meet& meet) {
     const int64_t N = n.columns(), u = n.unit, zr = 2 * n.padded;
-    float* candidate = extra;                        // [batch, padded]
-    float* reset = extra + s.batch * n.padded;       // r * h
-    matmul(s.batch, zr, n.hidden, now, n.padded, d.r.get(), gates, zr, nullptr, in, row_step() * N, first * 2, last * 2, scratch);
-    for (int64_t b = 0; b < s.batch; ++b) kernels().activate_row(gates + b * zr + first * 2 * u, (last - first) * 2 * u, int(Act::sigmoid), 0, 0);
+    float* candidate = extra;                   // [batch, padded]
+    float* reset = extra + s.batch * n.padded;  // r * h
+    matmul(s.batch, zr, n.hidden, now, n.padded, d.r.get(), gates, zr, nullptr, in, row_step() * N, first * 2, last * 2,
+           scratch);
+    for (int64_t b = 0; b < s.batch; ++b)
+      kernels().activate_row(gates + b * zr + first * 2 * u, (last - first) * 2 * u, int(Act::sigmoid), 0, 0);
     auto each = [&](auto f) {
       for (int64_t b = 0; b < s.batch; ++b)
         for (int64_t c = first; c < last; ++c) {
@@ -174,7 +181,8 @@ struct Work {
         }
     };
     if (n.linear_before_reset) {
-      matmul(s.batch, n.padded, n.hidden, now, n.padded, d.r_hidden.get(), candidate, n.padded, d.bias_hidden.data(), nullptr, 0, first, last, scratch);
+      matmul(s.batch, n.padded, n.hidden, now, n.padded, d.r_hidden.get(), candidate, n.padded, d.bias_hidden.data(),
+             nullptr, 0, first, last, scratch);
       each([&](const float*, const float* r, int64_t at, const float* input) {
         for (int64_t q = 0; q < u; ++q) candidate[at + q] = input[q] + r[q] * candidate[at + q];
       });
@@ -183,9 +191,11 @@ struct Work {
         for (int64_t q = 0; q < u; ++q) reset[at + q] = r[q] * now[at + q];
       });
       meet();
-      matmul(s.batch, n.padded, n.hidden, reset, n.padded, d.r_hidden.get(), candidate, n.padded, nullptr, in + zr, row_step() * N, first, last, scratch);
+      matmul(s.batch, n.padded, n.hidden, reset, n.padded, d.r_hidden.get(), candidate, n.padded, nullptr, in + zr,
+             row_step() * N, first, last, scratch);
     }
-    for (int64_t b = 0; b < s.batch; ++b) kernels().activate_row(candidate + b * n.padded + first * u, (last - first) * u, int(Act::tanh), 0, 0);
+    for (int64_t b = 0; b < s.batch; ++b)
+      kernels().activate_row(candidate + b * n.padded + first * u, (last - first) * u, int(Act::tanh), 0, 0);
     each([&](const float* z, const float*, int64_t at, const float*) {
       for (int64_t q = 0; q < u; ++q) next[at + q] = (1 - z[q]) * candidate[at + q] + z[q] * now[at + q];
     });
@@ -229,7 +239,10 @@ Made recurrent(const Make& m, Kind kind) {
     if (names.empty()) names.assign(count, "Tanh");
     for (const auto& a : names)
       if (a != names[0]) return "activations";
-    n->act = names[0] == "Tanh" ? int(Act::tanh) : names[0] == "Relu" ? int(Act::relu) : names[0] == "Sigmoid" ? int(Act::sigmoid) : -1;
+    n->act = names[0] == "Tanh"      ? int(Act::tanh)
+             : names[0] == "Relu"    ? int(Act::relu)
+             : names[0] == "Sigmoid" ? int(Act::sigmoid)
+                                     : -1;
     if (n->act < 0) return "activations";
   }
   if (m.probe) return Made(BindFn([](const Bind&) -> Result<Bound> { return Bound{}; }));
@@ -242,7 +255,8 @@ Made recurrent(const Make& m, Kind kind) {
   std::string direction = node.s("direction", "forward");
   const int64_t G = n->gates * n->hidden;
   auto packed = [&](size_t d, const char* what, auto make) {
-    return std::static_pointer_cast<const float>(m.pack->get(m.key(std::strcmp(what, "w") == 0 ? 1 : 2, "recurrent" + std::to_string(d) + what), make));
+    return std::static_pointer_cast<const float>(
+        m.pack->get(m.key(std::strcmp(what, "w") == 0 ? 1 : 2, "recurrent" + std::to_string(d) + what), make));
   };
   for (size_t k = 0; k < count; ++k) {
     Direction d;
@@ -252,9 +266,11 @@ Made recurrent(const Make& m, Kind kind) {
     d.w = packed(k, "w", [&](int64_t& bytes) { return pack(*n, wk, n->input, 0, n->gates, 0, n->columns(), bytes); });
     if (kind == Kind::gru) {
       d.r = packed(k, "zr", [&](int64_t& bytes) { return pack(*n, rk, n->hidden, 0, 2, 0, 2 * n->padded, bytes); });
-      d.r_hidden = packed(k, "h", [&](int64_t& bytes) { return pack(*n, rk, n->hidden, 2, 3, 2 * n->padded, n->padded, bytes); });
+      d.r_hidden = packed(
+          k, "h", [&](int64_t& bytes) { return pack(*n, rk, n->hidden, 2, 3, 2 * n->padded, n->padded, bytes); });
     } else {
-      d.r = packed(k, "r", [&](int64_t& bytes) { return pack(*n, rk, n->hidden, 0, n->gates, 0, n->columns(), bytes); });
+      d.r =
+          packed(k, "r", [&](int64_t& bytes) { return pack(*n, rk, n->hidden, 0, n->gates, 0, n->columns(), bytes); });
     }
     d.bias.assign(size_t(n->columns()), 0.0f);
     d.bias_hidden.assign(size_t(n->padded), 0.0f);
@@ -274,7 +290,8 @@ Made recurrent(const Make& m, Kind kind) {
   return BindFn([n](const Bind& b) -> Result<Bound> {
     const Shape& x = b.in(0);
     if (x.size() != 3 || x[2] != n->input)
-      return invalid("The input has shape " + ai_vmm::to_string(x) + "; the weights take " + std::to_string(n->input) + " features.");
+      return invalid("The input has shape " + ai_vmm::to_string(x) + "; the weights take " + std::to_string(n->input) +
+                     " features.");
     Sizes s{n->batch_first ? x[1] : x[0], n->batch_first ? x[0] : x[1]};
     const int64_t N = n->columns();
     const int64_t product_size = s.steps * s.batch * N, state_size = s.batch * n->padded;
@@ -295,10 +312,22 @@ Made recurrent(const Make& m, Kind kind) {
       auto* scratch = reinterpret_cast<float*>(r.scratch);
       auto work = [&](int64_t k) {
         float* at = scratch + k * per_direction;
-        Work w{*n, n->directions[size_t(k)], s, k, count, r.in<float>(0), r.in_ids.size() > kInitialState ? r.in<float>(kInitialState) : nullptr,
-               n->kind == Kind::lstm && r.in_ids.size() > 6 ? r.in<float>(6) : nullptr, r.out<float>(0),
-               r.out_ids.size() > 1 ? r.out<float>(1) : nullptr, r.out_ids.size() > 2 ? r.out<float>(2) : nullptr,
-               at, at + product_size, at + product_size + s.batch * N, nullptr, nullptr};
+        Work w{*n,
+               n->directions[size_t(k)],
+               s,
+               k,
+               count,
+               r.in<float>(0),
+               r.in_ids.size() > kInitialState ? r.in<float>(kInitialState) : nullptr,
+               n->kind == Kind::lstm && r.in_ids.size() > 6 ? r.in<float>(6) : nullptr,
+               r.out<float>(0),
+               r.out_ids.size() > 1 ? r.out<float>(1) : nullptr,
+               r.out_ids.size() > 2 ? r.out<float>(2) : nullptr,
+               at,
+               at + product_size,
+               at + product_size + s.batch * N,
+               nullptr,
+               nullptr};
         float* rest = at + product_size + s.batch * N + 2 * state_size;
         w.cell = n->kind == Kind::lstm ? rest : nullptr;
         w.extra = rest + state_size;

@@ -35,16 +35,17 @@ struct Resample {
         }
       });
     } else {
-      parallel(threads, outer, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, out * inner * width)), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          for (int64_t o = 0; o < out; ++o)
-            for (int64_t j = 0; j < inner; ++j) {
-              float sum = 0;
-              for (int64_t k = 0; k < width; ++k)
-                sum += weight[size_t(o * width + k)] * x[(i * in + index[size_t(o * width + k)]) * inner + j];
-              y[(i * out + o) * inner + j] = sum;
-            }
-      });
+      parallel(threads, outer, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, out * inner * width)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i)
+                   for (int64_t o = 0; o < out; ++o)
+                     for (int64_t j = 0; j < inner; ++j) {
+                       float sum = 0;
+                       for (int64_t k = 0; k < width; ++k)
+                         sum += weight[size_t(o * width + k)] * x[(i * in + index[size_t(o * width + k)]) * inner + j];
+                       y[(i * out + o) * inner + j] = sum;
+                     }
+               });
     }
   }
 };

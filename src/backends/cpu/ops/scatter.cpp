@@ -90,37 +90,41 @@ Made make_gather_elements(const Make& m) {
   bool wide = m.dtype(1) == DType::i64;
   return BindFn([=](const Bind& b) -> Result<Bound> {
     Shape in = b.in(0), out = b.in(1);
-    if (in.size() != out.size() || in.empty()) return invalid("Data " + ai_vmm::to_string(in) + " and indices " + ai_vmm::to_string(out) + " must have one rank.");
+    if (in.size() != out.size() || in.empty())
+      return invalid("Data " + ai_vmm::to_string(in) + " and indices " + ai_vmm::to_string(out) +
+                     " must have one rank.");
     auto a = size_t(normalise_axis(axis, int64_t(in.size())));
     if (a >= in.size()) return invalid("The axis " + std::to_string(axis) + " is outside the data.");
     Shape strides = strides_of(in);
     int64_t n = in[a];
     for (size_t i = 0; i < in.size(); ++i)
-      if (i != a && out[i] > in[i]) return invalid("Indices " + ai_vmm::to_string(out) + " reach past data " + ai_vmm::to_string(in) + ".");
+      if (i != a && out[i] > in[i])
+        return invalid("Indices " + ai_vmm::to_string(out) + " reach past data " + ai_vmm::to_string(in) + ".");
     return Bound{[=](Run& r) -> Status {
                    Indices index{r.in<void>(1), wide};
                    const char* from = r.in<char>(0);
                    char* to = r.out<char>(0);
                    const int64_t columns = out.back(), rows = product(out, 0, out.size() - 1);
                    std::atomic<int64_t> bad{-1};
-                   parallel(r.threads, rows, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, columns)), [&](int64_t begin, int64_t end) {
-                     for (int64_t row = begin; row < end; ++row) {
-                       int64_t rest = row, base = 0;
-                       for (size_t i = out.size() - 1; i-- > 0;) {
-                         if (i != a) base += rest % out[i] * strides[i];
-                         rest /= out[i];
-                       }
-                       for (int64_t j = 0; j < columns; ++j) {
-                         int64_t at = index.at(row * columns + j, n);
-                         if (at < 0) {
-                           bad = row * columns + j;
-                           return;
-                         }
-                         int64_t source = a + 1 == out.size() ? base + at : base + at * strides[a] + j;
-                         std::memcpy(to + (row * columns + j) * size, from + source * size, size_t(size));
-                       }
-                     }
-                   });
+                   parallel(r.threads, rows, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, columns)),
+                            [&](int64_t begin, int64_t end) {
+                              for (int64_t row = begin; row < end; ++row) {
+                                int64_t rest = row, base = 0;
+                                for (size_t i = out.size() - 1; i-- > 0;) {
+                                  if (i != a) base += rest % out[i] * strides[i];
+                                  rest /= out[i];
+                                }
+                                for (int64_t j = 0; j < columns; ++j) {
+                                  int64_t at = index.at(row * columns + j, n);
+                                  if (at < 0) {
+                                    bad = row * columns + j;
+                                    return;
+                                  }
+                                  int64_t source = a + 1 == out.size() ? base + at : base + at * strides[a] + j;
+                                  std::memcpy(to + (row * columns + j) * size, from + source * size, size_t(size));
+                                }
+                              }
+                            });
                    return bad >= 0 ? index.outside(bad, n) : Status();
                  },
                  0, "", 0};
@@ -139,13 +143,15 @@ Made make_scatter_elements(const Make& m) {
   return Made(BindFn([=](const Bind& b) -> Result<Bound> {
            Shape in = b.in(0), at = b.in(1);
            if (in.size() != at.size() || in.empty() || b.in(2) != at)
-             return invalid("Data " + ai_vmm::to_string(in) + ", indices " + ai_vmm::to_string(at) + " and updates " + ai_vmm::to_string(b.in(2)) + " do not fit together.");
+             return invalid("Data " + ai_vmm::to_string(in) + ", indices " + ai_vmm::to_string(at) + " and updates " +
+                            ai_vmm::to_string(b.in(2)) + " do not fit together.");
            auto a = size_t(normalise_axis(axis, int64_t(in.size())));
            if (a >= in.size()) return invalid("The axis " + std::to_string(axis) + " is outside the data.");
            Shape strides = strides_of(in);
            int64_t n = in[a], bytes = product(in) * size;
            for (size_t i = 0; i < in.size(); ++i)
-             if (i != a && at[i] > in[i]) return invalid("Indices " + ai_vmm::to_string(at) + " reach past data " + ai_vmm::to_string(in) + ".");
+             if (i != a && at[i] > in[i])
+               return invalid("Indices " + ai_vmm::to_string(at) + " reach past data " + ai_vmm::to_string(in) + ".");
            return Bound{[=](Run& r) -> Status {
                           char* to = r.out<char>(0);
                           if (to != r.in<char>(0)) std::memcpy(to, r.in<char>(0), size_t(bytes));
@@ -187,9 +193,12 @@ struct Tuples {
     Tuples t;
     t.depth = indices.back();
     if (batch_dims < 0 || batch_dims >= int64_t(indices.size()) || batch_dims + t.depth > rank)
-      return invalid("Indices " + ai_vmm::to_string(indices) + " name more axes than data " + ai_vmm::to_string(data) + " has.");
+      return invalid("Indices " + ai_vmm::to_string(indices) + " name more axes than data " + ai_vmm::to_string(data) +
+                     " has.");
     t.batches = product(data, 0, size_t(batch_dims));
-    if (product(indices, 0, size_t(batch_dims)) != t.batches) return invalid("Indices " + ai_vmm::to_string(indices) + " and data " + ai_vmm::to_string(data) + " differ in their batches.");
+    if (product(indices, 0, size_t(batch_dims)) != t.batches)
+      return invalid("Indices " + ai_vmm::to_string(indices) + " and data " + ai_vmm::to_string(data) +
+                     " differ in their batches.");
     t.tuples = product(indices, size_t(batch_dims), indices.size() - 1);
     t.slice = product(data, size_t(batch_dims + t.depth), data.size());
     t.batch = product(data, size_t(batch_dims), data.size());
@@ -248,7 +257,8 @@ Made make_scatter_nd(const Make& m) {
   int64_t size = element_size(m.dtype(0));
   return Made(BindFn([=](const Bind& b) -> Result<Bound> {
            Tuples t = AI_VMM_TAKE(Tuples::of(b.in(0), b.in(1), 0));
-           if (product(b.in(2)) != t.tuples * t.slice) return invalid("Updates " + ai_vmm::to_string(b.in(2)) + " do not fit the indices.");
+           if (product(b.in(2)) != t.tuples * t.slice)
+             return invalid("Updates " + ai_vmm::to_string(b.in(2)) + " do not fit the indices.");
            int64_t bytes = product(b.in(0)) * size;
            return Bound{[=](Run& r) -> Status {
                           char* to = r.out<char>(0);
@@ -280,11 +290,13 @@ Made make_one_hot(const Make& m) {
                    Indices index{r.in<void>(0), wide};
                    const char* values = r.in<char>(2);
                    char* to = r.out<char>(0);
-                   for (int64_t i = 0, n = outer * depth * inner; i < n; ++i) std::memcpy(to + i * size, values, size_t(size));
+                   for (int64_t i = 0, n = outer * depth * inner; i < n; ++i)
+                     std::memcpy(to + i * size, values, size_t(size));
                    for (int64_t o = 0; o < outer; ++o)
                      for (int64_t k = 0; k < inner; ++k) {
                        int64_t at = index.at(o * inner + k, depth);
-                       if (at >= 0) std::memcpy(to + ((o * depth + at) * inner + k) * size, values + size, size_t(size));
+                       if (at >= 0)
+                         std::memcpy(to + ((o * depth + at) * inner + k) * size, values + size, size_t(size));
                      }
                    return {};
                  },
@@ -304,7 +316,8 @@ void cumulate(const T* x, T* y, int64_t outer, int64_t n, int64_t inner, bool ex
         T now = x[at];
         T before = std::is_floating_point_v<T> ? T(sum_f) : sum_i;
         sum_f += double(now);
-        if constexpr (!std::is_floating_point_v<T>) sum_i = T(std::make_unsigned_t<T>(sum_i) + std::make_unsigned_t<T>(now));
+        if constexpr (!std::is_floating_point_v<T>)
+          sum_i = T(std::make_unsigned_t<T>(sum_i) + std::make_unsigned_t<T>(now));
         y[at] = exclusive ? before : std::is_floating_point_v<T> ? T(sum_f) : sum_i;
       }
     }
@@ -318,13 +331,21 @@ Made make_cum_sum(const Make& m) {
   return Made(BindFn([=](const Bind& b) -> Result<Bound> {
            const Shape& in = b.in(0);
            auto a = size_t(normalise_axis(b.ints(1).at(0), int64_t(in.size())));
-           if (a >= in.size()) return invalid("The axis " + std::to_string(b.ints(1)[0]) + " is outside a tensor of rank " + std::to_string(in.size()) + ".");
+           if (a >= in.size())
+             return invalid("The axis " + std::to_string(b.ints(1)[0]) + " is outside a tensor of rank " +
+                            std::to_string(in.size()) + ".");
            int64_t n = in[a], outer = product(in, 0, a), inner = product(in, a + 1, in.size());
            return Bound{[=](Run& r) -> Status {
                           switch (t) {
-                            case DType::f32: cumulate(r.in<float>(0), r.out<float>(0), outer, n, inner, exclusive, reverse); break;
-                            case DType::f64: cumulate(r.in<double>(0), r.out<double>(0), outer, n, inner, exclusive, reverse); break;
-                            case DType::i32: cumulate(r.in<int32_t>(0), r.out<int32_t>(0), outer, n, inner, exclusive, reverse); break;
+                            case DType::f32:
+                              cumulate(r.in<float>(0), r.out<float>(0), outer, n, inner, exclusive, reverse);
+                              break;
+                            case DType::f64:
+                              cumulate(r.in<double>(0), r.out<double>(0), outer, n, inner, exclusive, reverse);
+                              break;
+                            case DType::i32:
+                              cumulate(r.in<int32_t>(0), r.out<int32_t>(0), outer, n, inner, exclusive, reverse);
+                              break;
                             default: cumulate(r.in<int64_t>(0), r.out<int64_t>(0), outer, n, inner, exclusive, reverse);
                           }
                           return {};
