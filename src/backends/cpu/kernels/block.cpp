@@ -146,13 +146,13 @@ inline float power(float x, float y) { return __builtin_powf(x, y); }
   S2(Greater, type, T, uint8_t, kBool, x > y)      \
   S2(LessOrEqual, type, T, uint8_t, kBool, x <= y) \
   S2(GreaterOrEqual, type, T, uint8_t, kBool, x >= y){"Where", type, type, where<T>},
-#define INTEGER(type, T)                                                            \
-  S2(Add, type, T, T, type, wrap_add(x, y))                                         \
-  S2(Sub, type, T, T, type, wrap_sub(x, y))                                         \
-  S2(Mul, type, T, T, type, wrap_mul(x, y))                                         \
-  S2(Div, type, T, T, type, int_div(x, y))                                          \
-  S2(Mod, type, T, T, type, int_mod(x, y)) S2(Max, type, T, T, type, x > y ? x : y) \
-      S2(Min, type, T, T, type, x < y ? x : y) COMPARE(type, T)
+#define INTEGER(type, T)                    \
+  S2(Add, type, T, T, type, wrap_add(x, y)) \
+  S2(Sub, type, T, T, type, wrap_sub(x, y)) \
+  S2(Mul, type, T, T, type, wrap_mul(x, y)) \
+  S2(Div, type, T, T, type, int_div(x, y))  \
+  S2(Mod, type, T, T, type, int_mod(x, y))  \
+  S2(Max, type, T, T, type, x > y ? x : y) S2(Min, type, T, T, type, x < y ? x : y) COMPARE(type, T)
 #define SIGNED(type, T)                         \
   INTEGER(type, T)                              \
   S1(Neg, type, T, T, type, T(0 - uint64_t(x))) \
