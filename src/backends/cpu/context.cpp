@@ -39,7 +39,9 @@ struct StepState {
   Bound bound;
   std::vector<Shape> shapes;  // that it was bound for
   bool ready = false;
-  double seconds = 0;  // the least
+  std::string sizes_key;     // of a step sized at run time: the inputs that its sizes were inferred from
+  std::vector<Shape> sizes;  // of its outputs for that key
+  double seconds = 0;        // the least
   int64_t runs = 0;
 };
 
@@ -422,7 +424,7 @@ struct Context::Impl {
     for (int v : step.in)
       if (v >= 0 && !shape_known[size_t(v)]) return check_shape(step, v);
     if (!step.makes_outputs) {
-      if (!step.sized) AI_VMM_TRY(infer_shapes(step));
+      if (!step.sized) AI_VMM_TRY(size_outputs(i));
       for (size_t k = 0; k < step.out.size(); ++k)
         if (step.out[k] >= 0) {
           AI_VMM_TRY(check_shape(step, step.out[k]));
@@ -435,7 +437,7 @@ struct Context::Impl {
       for (int v : step.out)
         if (v >= 0) shape_known[size_t(v)] = 0;
     }
-    steps[i].ready = false;
+    if (step.makes_outputs || step.sized) steps[i].ready = false;
     AI_VMM_TRY(bind_step(i, true, threads));
     if (int64_t(step_scratch.size()) < steps[i].bound.scratch + 64)
       step_scratch.resize(size_t(steps[i].bound.scratch) + 64);
@@ -471,6 +473,48 @@ struct Context::Impl {
   }
 
   // Output shapes from the operator's own rule, now that all input sizes and integers can be read.
+  // What the sizes of a step's outputs may depend on: the shapes of its inputs and the elements of the small ones.
+  // Empty when an input is too large for a key.
+  std::string sizes_key(const Step& step) const {
+    std::string key = "k";
+    auto append = [&](const void* data, size_t bytes) { key.append(static_cast<const char*>(data), bytes); };
+    for (int v : step.in) {
+      if (v < 0) continue;
+      const Slot& s = p.slots[size_t(v)];
+      const Shape& shape = shapes[size_t(v)];
+      auto rank = int64_t(shape.size());
+      append(&rank, sizeof rank);
+      append(shape.data(), shape.size() * sizeof(int64_t));
+      if (s.kind == Slot::Kind::constant || rank > 1 || product(shape) > 1024) continue;
+      if (product(shape) > 64) return "";
+      append(memory[size_t(v)], size_t(bytes_for(s.dtype, product(shape))));
+    }
+    return key;
+  }
+
+  // Sizes of the outputs of step i, inferred anew only when what they depend on has changed since its last run.
+  Status size_outputs(size_t i) {
+    const Step& step = p.steps[i];
+    StepState& state = steps[i];
+    std::string key = sizes_key(step);
+    if (!key.empty() && key == state.sizes_key) {
+      for (size_t k = 0; k < step.out.size(); ++k)
+        if (step.out[k] >= 0) {
+          shapes[size_t(step.out[k])] = state.sizes[k];
+          shape_known[size_t(step.out[k])] = 1;
+        }
+      return {};
+    }
+    state.ready = false;
+    state.sizes_key.clear();
+    AI_VMM_TRY(infer_shapes(step));
+    state.sizes.assign(step.out.size(), Shape());
+    for (size_t k = 0; k < step.out.size(); ++k)
+      if (step.out[k] >= 0) state.sizes[k] = shapes[size_t(step.out[k])];
+    state.sizes_key = std::move(key);
+    return {};
+  }
+
   Status infer_shapes(const Step& step) {
     Graph g;
     Node n = step.node;
