@@ -91,6 +91,8 @@ TEST_P(PerIsa, ElementwiseFunctions) {
   const std::pair<const char*, std::function<double(double)>> kRules[] = {
       {"Exp", [](double x) { return std::exp(x); }},
       {"Tanh", [](double x) { return std::tanh(x); }},
+      {"Sin", [](double x) { return std::sin(x); }},
+      {"Cos", [](double x) { return std::cos(x); }},
       {"Erf", [](double x) { return std::erf(x); }},
       {"Sigmoid", [](double x) { return 1 / (1 + std::exp(-x)); }},
       {"Log", [](double x) { return std::log(x); }},

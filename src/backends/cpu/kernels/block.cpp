@@ -163,59 +163,84 @@ inline float power(float x, float y) { return __builtin_powf(x, y); }
       {"Cast", type, kI8, cast<int8_t, T>}, {"Cast", type, kBool, cast<bool, T>},    \
       {"Cast", type, kF64, cast<double, T>},
 
+// clang-format off
 const BlockEntry kEntries[] = {
-    F1(Relu, clamp_low(x, splat(0.0f))) F1(Abs, abs(x)) F1(Neg, -x) F1(Exp, exp(x)) F1(Log, log(x)) F1(
-        Sqrt, sqrt(x)) F1(Reciprocal, 1.0f / x) F1(Sigmoid, sigmoid(x)) F1(Tanh, tanh(x)) F1(Erf, erf(x))
-        F1(Floor, floor(x)) F1(Ceil, ceil(x)) F1(Round, round_even(x)) F1(Sign, sign(x)) F1(Softplus, softplus(x)) F1(
-            Softsign, x / (1.0f + abs(x))) F1(HardSwish, x* hard_sigmoid(x, splat(0.16666667f), splat(0.5f)))
-            F1(HardSigmoid, hard_sigmoid(x, splat(p[0]), splat(p[1]))) F1(LeakyRelu, x < 0.0f ? x * p[0] : x) F1(
-                Elu, x < 0.0f ? (exp(x) - 1.0f) * p[0] : x) F1(Selu, (x <= 0.0f ? (exp(x) - 1.0f) * p[0] : x) * p[1])
-                F1(Celu, clamp_low(x, splat(0.0f)) + min(splat(0.0f), p[0] * (exp(x / p[0]) - 1.0f))) F1(
-                    ThresholdedRelu, x > p[0] ? x : splat(0.0f)) F1(Mish, x* tanh(softplus(x))) F1(GeluErf, gelu_erf(x))
-                    F1(GeluTanh, gelu_tanh(x)) F1(Swish, x* sigmoid(x* p[0]))
-                        F1(ClipConst, clamp_high(clamp_low(x, splat(p[0])), splat(p[1]))) F1(ScaleShift, x* p[0] + p[1])
-                            F1(Square, x* x) F1(Cube, x* x* x) F2(Add, x + y) F2(Sub, x - y) F2(
-                                Mul, x* y) F2(Div, x / y) F2(Max, x != x   ? x
-                                                                  : y != y ? y
-                                                                           : max(x, y)) F2(Min, x != x   ? x
-                                                                                                : y != y ? y
-                                                                                                         : min(x, y))
-                                F2(PRelu, x < 0.0f ? x * y : x) S2(Pow, kF32, float, float, kF32, power(x, y))
-                                    S2(FMod, kF32, float, float, kF32, ieee_mod(x, y)) S1(Sin, kF32, float, float, kF32,
-                                                                                          __builtin_sinf(x))
-                                        S1(Cos, kF32, float, float, kF32, __builtin_cosf(x)) S1(Tan, kF32, float, float,
-                                                                                                kF32, __builtin_tanf(x))
-                                            S1(Asin, kF32, float, float, kF32, __builtin_asinf(x))
-                                                S1(Acos, kF32, float, float, kF32, __builtin_acosf(x))
-                                                    S1(Atan, kF32, float, float, kF32, __builtin_atanf(x)) S1(
-                                                        Sinh, kF32, float, float, kF32, __builtin_sinhf(x))
-                                                        S1(Cosh, kF32, float, float, kF32, __builtin_coshf(x)) S1(
-                                                            Asinh, kF32, float, float, kF32, __builtin_asinhf(x))
-                                                            S1(Acosh, kF32, float, float, kF32, __builtin_acoshf(x)) S1(
-                                                                Atanh, kF32, float, float, kF32, __builtin_atanhf(x))
-                                                                S1(IsNaN, kF32, float, uint8_t, kBool, x != x) COMPARE(
-                                                                    kF32, float) S2(Add, kF64, double, double, kF64,
-                                                                                    x + y) S2(Sub, kF64, double, double,
-                                                                                              kF64, x - y)
-                                                                    S2(Mul, kF64, double, double, kF64,
-                                                                       x* y) S2(Div, kF64, double, double, kF64, x / y)
-                                                                        COMPARE(kF64, double) SIGNED(kI64, int64_t)
-                                                                            SIGNED(kI32, int32_t) INTEGER(kU8, uint8_t)
-                                                                                SIGNED(kI8, int8_t) S2(
-                                                                                    And, kBool, uint8_t, uint8_t, kBool,
-                                                                                    x&& y) S2(Or, kBool, uint8_t,
-                                                                                              uint8_t, kBool, x || y)
-                                                                                    S2(Xor, kBool, uint8_t, uint8_t,
-                                                                                       kBool, (x != 0) != (y != 0))
-                                                                                        S1(Not, kBool, uint8_t, uint8_t,
-                                                                                           kBool, !x)
-                                                                                            S2(Equal, kBool, uint8_t,
-                                                                                               uint8_t, kBool,
-                                                                                               (x != 0) == (y != 0)){
-                                                                                                "Where", kBool, kBool,
-                                                                                                where<uint8_t>},
-    CASTS_FROM(kF32, float) CASTS_FROM(kI64, int64_t) CASTS_FROM(kI32, int32_t) CASTS_FROM(kU8, uint8_t)
-        CASTS_FROM(kI8, int8_t) CASTS_FROM(kBool, bool) CASTS_FROM(kF64, double)};
+    F1(Relu, clamp_low(x, splat(0.0f)))
+    F1(Abs, abs(x))
+    F1(Neg, -x)
+    F1(Exp, exp(x))
+    F1(Log, log(x))
+    F1(Sqrt, sqrt(x))
+    F1(Reciprocal, 1.0f / x)
+    F1(Sigmoid, sigmoid(x))
+    F1(Tanh, tanh(x))
+    F1(Erf, erf(x))
+    F1(Floor, floor(x))
+    F1(Ceil, ceil(x))
+    F1(Round, round_even(x))
+    F1(Sign, sign(x))
+    F1(Softplus, softplus(x))
+    F1(Softsign, x / (1.0f + abs(x)))
+    F1(HardSwish, x * hard_sigmoid(x, splat(0.16666667f), splat(0.5f)))
+    F1(HardSigmoid, hard_sigmoid(x, splat(p[0]), splat(p[1])))
+    F1(LeakyRelu, x < 0.0f ? x * p[0] : x)
+    F1(Elu, x < 0.0f ? (exp(x) - 1.0f) * p[0] : x)
+    F1(Selu, (x <= 0.0f ? (exp(x) - 1.0f) * p[0] : x) * p[1])
+    F1(Celu, clamp_low(x, splat(0.0f)) + min(splat(0.0f), p[0] * (exp(x / p[0]) - 1.0f)))
+    F1(ThresholdedRelu, x > p[0] ? x : splat(0.0f))
+    F1(Mish, x * tanh(softplus(x)))
+    F1(GeluErf, gelu_erf(x))
+    F1(GeluTanh, gelu_tanh(x))
+    F1(Swish, x * sigmoid(x * p[0]))
+    F1(ClipConst, clamp_high(clamp_low(x, splat(p[0])), splat(p[1])))
+    F1(ScaleShift, x * p[0] + p[1])
+    F1(Square, x * x)
+    F1(Cube, x * x * x)
+    F2(Add, x + y)
+    F2(Sub, x - y)
+    F2(Mul, x * y)
+    F2(Div, x / y)
+    F2(Max, x != x ? x : y != y ? y : max(x, y))
+    F2(Min, x != x ? x : y != y ? y : min(x, y))
+    F2(PRelu, x < 0.0f ? x * y : x)
+    S2(Pow, kF32, float, float, kF32, power(x, y))
+    S2(FMod, kF32, float, float, kF32, ieee_mod(x, y))
+    F1(Sin, sine(x, 0))
+    F1(Cos, sine(x, 1))
+    S1(Tan, kF32, float, float, kF32, __builtin_tanf(x))
+    S1(Asin, kF32, float, float, kF32, __builtin_asinf(x))
+    S1(Acos, kF32, float, float, kF32, __builtin_acosf(x))
+    S1(Atan, kF32, float, float, kF32, __builtin_atanf(x))
+    S1(Sinh, kF32, float, float, kF32, __builtin_sinhf(x))
+    S1(Cosh, kF32, float, float, kF32, __builtin_coshf(x))
+    S1(Asinh, kF32, float, float, kF32, __builtin_asinhf(x))
+    S1(Acosh, kF32, float, float, kF32, __builtin_acoshf(x))
+    S1(Atanh, kF32, float, float, kF32, __builtin_atanhf(x))
+    S1(IsNaN, kF32, float, uint8_t, kBool, x != x)
+    COMPARE(kF32, float)
+    S2(Add, kF64, double, double, kF64, x + y)
+    S2(Sub, kF64, double, double, kF64, x - y)
+    S2(Mul, kF64, double, double, kF64, x * y)
+    S2(Div, kF64, double, double, kF64, x / y)
+    COMPARE(kF64, double)
+    SIGNED(kI64, int64_t)
+    SIGNED(kI32, int32_t)
+    INTEGER(kU8, uint8_t)
+    SIGNED(kI8, int8_t)
+    S2(And, kBool, uint8_t, uint8_t, kBool, x&& y)
+    S2(Or, kBool, uint8_t, uint8_t, kBool, x || y)
+    S2(Xor, kBool, uint8_t, uint8_t, kBool, (x != 0) != (y != 0))
+    S1(Not, kBool, uint8_t, uint8_t, kBool, !x)
+    S2(Equal, kBool, uint8_t, uint8_t, kBool, (x != 0) == (y != 0))
+    { "Where", kBool, kBool, where<uint8_t>}, CASTS_FROM(kF32, float)
+    CASTS_FROM(kI64, int64_t)
+    CASTS_FROM(kI32, int32_t)
+    CASTS_FROM(kU8, uint8_t)
+    CASTS_FROM(kI8, int8_t)
+    CASTS_FROM(kBool, bool)
+    CASTS_FROM(kF64, double)
+};
+// clang-format on
 
 }  // namespace
 

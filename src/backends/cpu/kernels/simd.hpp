@@ -139,6 +139,34 @@ inline vf tanh(vf x) {
   vf y = a < 0.625f ? near : far;
   return x != x ? x : y;
 }
+// sin(x + quarters * pi/2), quarters 0 or 1. Reduced by pi/2 in three parts (Cody and Waite), exact enough up to 8192;
+// a vector that holds a larger or not finite element goes through libm.
+inline vf sine(vf x, int quarters) {
+  float lanes[kLanes];
+  store(lanes, x);
+  bool small = true;
+  for (int i = 0; i < kLanes; ++i) small &= __builtin_fabsf(lanes[i]) <= 8192.0f;
+  if (!small) {
+    for (int i = 0; i < kLanes; ++i) lanes[i] = quarters ? __builtin_cosf(lanes[i]) : __builtin_sinf(lanes[i]);
+    return load(lanes);
+  }
+  vf q = round_small(x * 0.636619772f);
+  vi n = __builtin_convertvector(q, vi) + quarters;
+  vf r = x - q * 1.5703125f;
+  r = r - q * 4.837512969970703125e-4f;
+  r = r - q * 7.54978995489188216e-8f;
+  vf s = r * r;
+  vf p = splat(-1.9515295891e-4f);
+  p = p * s + 8.3321608736e-3f;
+  p = p * s + -1.6666654611e-1f;
+  vf sin_r = r + r * s * p;
+  vf c = splat(2.443315711809948e-5f);
+  c = c * s + -1.388731625493765e-3f;
+  c = c * s + 4.166664568298827e-2f;
+  vf cos_r = 1.0f - 0.5f * s + s * s * c;
+  vf y = (n & 1) == 1 ? cos_r : sin_r;
+  return (n & 2) == 2 ? -y : y;
+}
 inline vf erf(vf x) {
   vf a = abs(x), s = x * x;
   vf p = splat(7.889113288e-5f);
