@@ -52,8 +52,8 @@ enum class E8M0Rounding { up, down, nearest };
 // The power of two near |value|. Zero, and what lies outside the range, is held at its edge with `saturate`, else NaN.
 uint8_t encode_e8m0(double value, bool saturate, E8M0Rounding rounding);
 
-// float → integer as a C cast where that is defined; otherwise NaN gives 0 and out-of-range values wrap modulo 2^64
-// (so that a narrower cast afterwards equals what x86 and NumPy do for in-range int64 values).
+// float → integer as a C cast where that is defined. Values in [2^63, 2^64) keep the bits of the unsigned integer; NaN
+// and everything else outside the range give the least int64, as x86 does.
 inline int64_t to_int64(double v) {
   if (!(v == v)) return std::numeric_limits<int64_t>::min();
   if (v >= 0x1p63) return v < 0x1p64 ? int64_t(uint64_t(v)) : std::numeric_limits<int64_t>::min();

@@ -401,7 +401,6 @@ TEST(Passes, AConstantBranchIsInlined) {
       body->add_node(op, {in}, {out}).def = find_op("", op);
       node.bodies.push_back({node.bodies.empty() ? "then_branch" : "else_branch", body, {x}});
     }
-    if (!node.def) GTEST_SKIP() << "this build has no If";
     ASSERT_TRUE(infer_types(g).ok());
     ASSERT_TRUE(run_passes(g).ok());
     EXPECT_EQ(ops_of(g), condition ? "Neg Identity" : "Abs Identity");

@@ -64,11 +64,8 @@ inline float maximum(vf v) {
   return m;
 }
 
-// e^x; relative error below 2 ulp, 0 and infinity outside the range of floats, NaN stays.
-inline vf exp(vf x) {
-  vf in = x;
-  x = clamp_high(clamp_low(x, splat(-104.0f)), splat(89.0f));
-  vf n = round_small(x * 1.44269504f);
+// e^(x - n ln 2) for the n nearest to x / ln 2.
+inline vf exp_part(vf x, vf n) {
   vf r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   vf p = splat(1.383682696e-3f);
@@ -78,6 +75,13 @@ inline vf exp(vf x) {
   p = p * r + 4.999999208e-1f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
+  return p;
+}
+// e^x; relative error below 2 ulp, 0 and infinity outside the range of floats, NaN stays.
+inline vf exp(vf x) {
+  vf in = x;
+  x = clamp_high(clamp_low(x, splat(-104.0f)), splat(89.0f));
+  vf n = round_small(x * 1.44269504f), p = exp_part(x, n);
   // 2^n in two steps, so that subnormals and the largest floats come out right.
   vi k = __builtin_convertvector(n, vi);
   vi h = k >> 1;
@@ -87,16 +91,7 @@ inline vf exp(vf x) {
 // The same where x <= 0 or the result is known to be a normal float: no special cases but underflow to 0.
 inline vf exp_fast(vf x) {
   x = max(x, splat(-87.0f));
-  vf n = round_small(x * 1.44269504f);
-  vf r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  vf p = splat(1.383682696e-3f);
-  p = p * r + 8.374822030e-3f;
-  p = p * r + 4.166822624e-2f;
-  p = p * r + 1.666642010e-1f;
-  p = p * r + 4.999999208e-1f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
+  vf n = round_small(x * 1.44269504f), p = exp_part(x, n);
   return as_float(as_int(p) + (__builtin_convertvector(n, vi) << 23));
 }
 inline vf log(vf x) {
