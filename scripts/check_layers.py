@@ -30,7 +30,7 @@ def layer_of(path):
 
 def resolve(path, included):
     """The file that an include names: beside the file, or under src/ or include/; None for another library's."""
-    for base in (path.parent, ROOT / "src", ROOT / "include"):
+    for base in (path.parent, ROOT / "src", ROOT / "include", ROOT):
         if (base / included).is_file():
             return (base / included).resolve()
     return None
