@@ -1,6 +1,7 @@
 """Holds the includes of src/, apps/ and include/ against the order of layers. Prints every violation; exit 1 if any.
 
-base ← graph ← ops ← kit ← {import, passes, analysis, hal} ← place ← plan ← runtime ← {the files of src/ itself} ← apps.
+base ← telemetry ← graph ← ops ← kit ← {import, passes, analysis, hal} ← place ← plan ← runtime ← {the files of src/
+itself} ← apps.
 A layer sees itself and those before it; siblings do not see each other. A backend sees the plugin interface, base, graph,
 ops, kit and its own folder, never the host above them. The interposer sees only base.
 """
@@ -10,8 +11,8 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ORDER = [{"base"}, {"graph"}, {"ops"}, {"kit"}, {"import", "passes", "analysis", "hal"}, {"place"}, {"plan"}, {"runtime"},
-         {"src"}, {"apps", "tests"}]
+ORDER = [{"base"}, {"telemetry"}, {"graph"}, {"ops"}, {"kit"}, {"import", "passes", "analysis", "hal"}, {"place"}, {"plan"},
+         {"runtime"}, {"src"}, {"interposer"}, {"apps", "tests"}]
 RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
 FOR_BACKENDS = {"backend_abi.h", "compute_backend.hpp", "types.hpp"}
 FOR_ALL = {"types.hpp", "backend_abi.h", "compute_backend.hpp", "graph.hpp"}
