@@ -29,8 +29,8 @@ endif
 python: packages
 	@$(AS_USER) scripts/setup.sh python
 
-build: packages ## build everything into build/
-	@$(AS_USER) cmake --preset release --log-level=NOTICE
+build: python ## build everything into build/
+	@$(AS_USER) cmake --preset release --log-level=NOTICE -DAI_VMM_BINDINGS=ON
 	@$(AS_USER) cmake --build build
 
 $(MODEL): python
@@ -40,17 +40,17 @@ $(MODEL): python
 run: build $(MODEL) ## read the text in samples/hello.png with the PP-OCR recogniser, on the best device
 	$(AS_USER) build/bin/aivmm run $(MODEL) --input x=samples/hello.png --image-size 48xW --image-channels bgr --repeat 30
 
-test: build python ## build and run all tests
+test: build ## build and run all tests
 	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
 	@$(AS_USER) ctest --test-dir build --output-on-failure --no-tests=error
 
-bench: build python ## compare the speed of the zoo with ONNX Runtime
+bench: build ## compare the speed of the zoo with ONNX Runtime
 	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
 	@$(AS_USER) $(PYTHON) bench/run.py $(BENCH)
 
 check: ## formatting, clang-tidy, layers, exported symbols, sanitizers
 	@scripts/setup.sh packages check
-	@$(MAKE) --no-print-directory build python
+	@$(MAKE) --no-print-directory build
 	@$(AS_USER) scripts/check.sh
 
 fmt: ## format the sources

@@ -84,6 +84,9 @@ using Outputs = std::map<std::string, Data>;
 struct RunOptions {
   // Outputs to write in place: dense tensors of the right type and shape. They are returned as given.
   Outputs outputs;
+  // Another thread or a signal handler that sets it to anything but 0 ends the run soon, with `cancelled`. It must live
+  // until the run has ended.
+  const volatile int32_t* cancel = nullptr;
 };
 
 // A loaded, warmed model. Copies share it. `run` may be called from many threads at once.
@@ -96,6 +99,9 @@ class Deployment {
   // Runs once. Missing or unknown input names, wrong element types and impossible shapes are invalid_argument.
   // Input tensors are read in place; outputs are new tensors unless options.outputs holds them.
   Result<Outputs> run(const Inputs& inputs, const RunOptions& options = {}) const;
+  // The same in the order of inputs() and outputs(): no name is looked up. An empty Data is an absent input; tensors in
+  // `outputs`, which has one entry an output, are written in place.
+  Status run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel = nullptr) const;
   std::future<Result<Outputs>> run_async(Inputs inputs, RunOptions options = {}) const;
 
   Report report() const;

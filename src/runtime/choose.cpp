@@ -37,7 +37,12 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
 
   auto given = random_inputs(d.inputs, shapes, 1);
   std::vector<Data> in;
-  Status trial = given.ok() ? d.check(*given, in) : given.status().copy();
+  Status trial = given.status().copy();
+  if (trial.ok()) {
+    auto ordered = d.in_order(*given);
+    trial = ordered.ok() ? d.check(*ordered) : ordered.status().copy();
+    if (trial.ok()) in = *std::move(ordered);
+  }
   if (trial.ok()) {
     std::vector<Data> out(d.outputs.size());
     trial = d.run(in, out, candidates[0].threads);  // warms caches and compiles the shape class

@@ -66,55 +66,72 @@ Result<Inputs> random_inputs(const std::vector<Port>& ports, const std::map<std:
   return inputs;
 }
 
-Status Deployment::Impl::check(const Inputs& given, std::vector<Data>& in_order) const {
-  auto bad = [](std::string text) { return Status(Code::invalid_argument, std::move(text)); };
-  std::string missing;
-  in_order.clear();
+namespace {
+Status bad(std::string text) { return {Code::invalid_argument, std::move(text)}; }
+}  // namespace
+
+Result<std::vector<Data>> Deployment::Impl::in_order(const Inputs& given) const {
+  std::vector<Data> ordered(inputs.size());
   size_t used = 0;
-  std::map<std::string, std::pair<int64_t, const std::string*>> symbols;
-  for (const Port& p : inputs) {
-    auto it = given.find(p.name);
-    if (it == given.end()) {
-      if (!p.optional) missing += (missing.empty() ? "" : ", ") + p.name + " " + p.type;
-      in_order.emplace_back();
-      continue;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (auto it = given.find(inputs[i].name); it != given.end()) {
+      ++used;
+      ordered[i] = it->second;
     }
-    ++used;
-    const Data& d = it->second;
-    if (p.is_tensor) {
-      if (!d.is_tensor()) return bad("Input \"" + p.name + "\" must be a tensor.");
-      const Tensor& t = d.tensor();
-      if (p.dtype != DType::undefined && t.dtype() != p.dtype)
-        return bad("Input \"" + p.name + "\" is " + name(t.dtype()) + "; the model takes " + name(p.dtype) + ".");
-      bool unranked = p.dims.size() == 1 && p.dims[0] == "...";
-      bool fits = unranked || t.shape().size() == p.shape.size();
-      for (size_t i = 0; fits && !unranked && i < p.shape.size(); ++i) {
-        if (p.shape[i] >= 0) {
-          fits = t.dim(int64_t(i)) == p.shape[i];
-        } else {
-          auto [s, fresh] = symbols.emplace(p.dims[i], std::pair(t.dim(int64_t(i)), &p.name));
-          if (!fresh && s->second.first != t.dim(int64_t(i)))
-            return bad("The size \"" + p.dims[i] + "\" is " + std::to_string(s->second.first) + " in input \"" +
-                       *s->second.second + "\" and " + std::to_string(t.dim(int64_t(i))) + " in input \"" + p.name +
-                       "\"; they must be equal.");
-        }
-      }
-      if (!fits)
-        return bad("Input \"" + p.name + "\" has shape " + to_string(t.shape()) + "; the model takes " + p.type + ".");
+  if (used == given.size()) return ordered;
+  std::vector<std::string> names;
+  for (const Port& p : inputs) names.push_back(p.name);
+  for (const auto& [key, value] : given)
+    if (std::find(names.begin(), names.end(), key) == names.end()) {
+      std::string near = nearest(key, names);
+      // A wrong name often means a missing one; both are said.
+      Status missing = check(ordered);
+      return bad("The model has no input \"" + key + "\"; " +
+                 (near.empty() ? "its inputs are " + join(names, ", ") + "." : "did you mean \"" + near + "\"?") +
+                 (missing.message().starts_with("Missing") ? " " + missing.message() : ""));
     }
-    in_order.push_back(d);
-  }
+  return ordered;
+}
+
+Status Deployment::Impl::check(std::span<const Data> given) const {
+  if (given.size() != inputs.size())
+    return bad("The model has " + std::to_string(inputs.size()) + " inputs; " + std::to_string(given.size()) +
+               " are given.");
+  std::string missing;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (given[i].empty() && !inputs[i].optional)
+      missing += (missing.empty() ? "" : ", ") + inputs[i].name + " " + inputs[i].type;
   if (!missing.empty()) return bad("Missing inputs: " + missing + ".");
-  if (used != given.size())
-    for (const auto& [key, value] : given)
-      if (std::none_of(inputs.begin(), inputs.end(), [&](const Port& p) { return p.name == key; })) {
-        std::vector<std::string> names;
-        for (const Port& p : inputs) names.push_back(p.name);
-        std::string near = nearest(key, names);
-        return bad("The model has no input \"" + key + "\"; " +
-                   (near.empty() ? "its inputs are " + join(names, ", ") : "did you mean \"" + near + "\"?") +
-                   (near.empty() ? "." : ""));
+  struct Size {
+    const std::string *symbol, *input;
+    int64_t value;
+  };
+  std::vector<Size> sizes;
+  for (size_t n = 0; n < inputs.size(); ++n) {
+    const Port& p = inputs[n];
+    if (!p.is_tensor || given[n].empty()) continue;
+    if (!given[n].is_tensor()) return bad("Input \"" + p.name + "\" must be a tensor.");
+    const Tensor& t = given[n].tensor();
+    if (p.dtype != DType::undefined && t.dtype() != p.dtype)
+      return bad("Input \"" + p.name + "\" is " + name(t.dtype()) + "; the model takes " + name(p.dtype) + ".");
+    if (p.dims.size() == 1 && p.dims[0] == "...") continue;
+    bool fits = t.shape().size() == p.shape.size();
+    for (size_t i = 0; fits && i < p.shape.size(); ++i) {
+      const int64_t size = t.dim(int64_t(i));
+      if (p.shape[i] >= 0) {
+        fits = size == p.shape[i];
+        continue;
       }
+      auto same = std::find_if(sizes.begin(), sizes.end(), [&](const Size& s) { return *s.symbol == p.dims[i]; });
+      if (same == sizes.end())
+        sizes.push_back({&p.dims[i], &p.name, size});
+      else if (same->value != size)
+        return bad("The size \"" + p.dims[i] + "\" is " + std::to_string(same->value) + " in input \"" + *same->input +
+                   "\" and " + std::to_string(size) + " in input \"" + p.name + "\"; they must be equal.");
+    }
+    if (!fits)
+      return bad("Input \"" + p.name + "\" has shape " + to_string(t.shape()) + "; the model takes " + p.type + ".");
+  }
   return {};
 }
 
@@ -134,8 +151,7 @@ const std::vector<Port>& Deployment::outputs() const { return impl_->outputs; }
 const std::map<std::string, std::string>& Deployment::metadata() const { return impl_->metadata; }
 
 Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options) const {
-  std::vector<Data> in;
-  AI_VMM_TRY(impl_->check(inputs, in));
+  auto in = AI_VMM_TAKE(impl_->in_order(inputs));
   std::vector<Data> out(impl_->outputs.size());
   for (const auto& [key, value] : options.outputs) {
     auto it = std::find_if(impl_->outputs.begin(), impl_->outputs.end(), [&](const Port& p) { return p.name == key; });
@@ -144,10 +160,25 @@ Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options)
       return Status(Code::invalid_argument, "The buffer for output \"" + key + "\" must be a tensor.");
     out[size_t(it - impl_->outputs.begin())] = value;
   }
-  AI_VMM_TRY(impl_->run(in, out, impl_->threads));
+  AI_VMM_TRY(run(in, out, options.cancel));
   Outputs result;
   for (size_t k = 0; k < out.size(); ++k) result[impl_->outputs[k].name] = std::move(out[k]);
   return result;
+}
+
+Status Deployment::run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel) const {
+  AI_VMM_TRY(impl_->check(inputs));
+  if (outputs.size() != impl_->outputs.size())
+    return bad("The model has " + std::to_string(impl_->outputs.size()) + " outputs; there is room for " +
+               std::to_string(outputs.size()) + ".");
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    // Devices write into a buffer by its shape alone.
+    const Port& p = impl_->outputs[k];
+    if (outputs[k].is_tensor() && outputs[k].tensor().dtype() != p.dtype)
+      return bad("The buffer given for output \"" + p.name + "\" is " + name(outputs[k].tensor().dtype()) +
+                 to_string(outputs[k].tensor().shape()) + "; the output is " + p.type + ".");
+  }
+  return impl_->run(inputs, outputs, impl_->threads, cancel);
 }
 
 namespace {

@@ -24,7 +24,9 @@ struct Deployment::Impl {
   // Runs the plan on checked inputs, in the plan's order. `threads` overrides the deployment's.
   Status run(std::span<const Data> inputs, std::span<Data> outputs, int threads,
              const volatile int32_t* cancel = nullptr);
-  Status check(const Inputs& inputs, std::vector<Data>& in_order) const;
+  Status check(std::span<const Data> inputs) const;  // kinds, types and sizes
+  // By name → in order. Fails for missing and unknown names.
+  Result<std::vector<Data>> in_order(const Inputs& inputs) const;
 };
 
 // What the outside sees of a graph's inputs and outputs.

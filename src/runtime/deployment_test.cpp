@@ -83,6 +83,33 @@ TEST(Deployment, WritesIntoTheCallersBuffer) {
   EXPECT_NE(misfit.status().message().find("[3]"), std::string::npos) << misfit.status().message();
 }
 
+TEST(Deployment, RefusesABufferOfAnotherType) {
+  Deployment d = deploy(doubling());
+  uint8_t buffer[4] = {};
+  auto out = d.run({{"x", Tensor::vector<float>({1, 2, 3})}}, {{{"y", Tensor::view(DType::u8, {3}, buffer)}}});
+  ASSERT_FALSE(out.ok());
+  EXPECT_EQ(out.status().code(), Code::invalid_argument);
+  EXPECT_EQ(buffer[0], 0);
+}
+
+TEST(Deployment, RunsInOrder) {
+  Deployment d = deploy(doubling());
+  Data in[] = {Tensor::vector<float>({1, 2, 3})};
+  Data out[1];
+  ASSERT_TRUE(d.run(in, out).ok());
+  EXPECT_TRUE(identical(out[0].tensor(), Tensor::vector<float>({2, 4, 6})));
+  EXPECT_EQ(d.run({}, out).code(), Code::invalid_argument);
+  EXPECT_EQ(d.run(in, {}).code(), Code::invalid_argument);
+}
+
+TEST(Deployment, IsCancelledByAFlag) {
+  Deployment d = deploy(doubling());
+  Data in[] = {Tensor::vector<float>({1, 2, 3})};
+  Data out[1];
+  const volatile int32_t cancel = 1;
+  EXPECT_EQ(d.run(in, out, &cancel).code(), Code::cancelled);
+}
+
 TEST(Deployment, ExplainsWrongInputs) {
   Deployment d = deploy(doubling());
   auto message = [&](Inputs in) { return d.run(in).status().message(); };
