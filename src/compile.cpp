@@ -46,7 +46,7 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
 
   // The devices that may take nodes, the preferred first. The reference stands behind every other one.
   std::vector<std::string> names =
-      options.backend.empty() ? backend_names() : std::vector<std::string>{options.backend};
+      options.backend.empty() ? automatic_backend_names() : std::vector<std::string>{options.backend};
   if (!options.backend.empty() && options.backend != "reference" && *options.allow_reference)
     names.emplace_back("reference");
   if (!*options.allow_reference && options.backend.empty()) std::erase(names, "reference");

@@ -12,7 +12,7 @@
 #include "base/npy.hpp"
 #include "base/text.hpp"
 #include "command.hpp"
-#include "hal/device.hpp"
+#include "hal/backends.hpp"
 #include "image.hpp"
 #include "import/onnx.hpp"
 #include "inputs.hpp"
@@ -261,14 +261,9 @@ int run_run(const Arguments& arguments) {
   for (const Status* s : {&repeat.status(), &warmup.status(), &seed.status(), &shapes.status(), &how.status()})
     if (!s->ok()) return complain(*s, kUsage);
   DeployOptions deploy = with_settings({}, *config);
-  std::vector<std::string> backends = backend_names();
-  if (!deploy.backend.empty() && std::find(backends.begin(), backends.end(), deploy.backend) == backends.end()) {
-    std::string near = nearest(deploy.backend, backends);
-    return complain(
-        Status(Code::not_found, "There is no backend \"" + deploy.backend + "\"; this build has " +
-                                    join(backends, ", ") + "." + (near.empty() ? "" : " Did you mean " + near + "?")),
-        kUsage);
-  }
+  if (!deploy.backend.empty())
+    if (auto found = find_backend(parse_device(deploy.backend).first); !found.ok())
+      return complain(found.status(), kUsage);
   struct stat facts {};
   if (stat(path.c_str(), &facts) != 0 || S_ISDIR(facts.st_mode))
     return complain(Status(Code::not_found, "\"" + path + "\" is no model file: there is " +

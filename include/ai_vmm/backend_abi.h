@@ -9,11 +9,15 @@
  *  - Pointers passed in are borrowed for the call, unless the comment says longer. Each create has one release.
  *  - Functions on different objects may be called at once from different threads. One context runs one call at a time.
  *  - Text is UTF-8 with a length; it is not terminated.
- *  - Values at the edge of a compiled graph are dense and row-major.
+ *  - Values at the edge of a compiled graph are dense and row-major, unless a layout token was agreed at compile.
  *  - Strings, sequences, optionals, maps and control flow stay with the host and never cross.
+ *  - A field that only a later minor version has is marked with it: "1.1".
  *
  * Levels: 1. compile and run (all entries not marked optional); 2. + query: per-node verdicts with reason, time and
- * bytes; 3. + extensions (buffers, events, states), fetched by versioned name through `extension`.
+ * bytes; 3. + extensions (buffers, streams, states, layouts), fetched by versioned name through `extension`.
+ *
+ * A plugin in C exports itself with AI_VMM_BACKEND(function), one in C++ with AI_VMM_EXPORT_BACKEND of
+ * compute_backend.hpp; both negotiate the version before any code of the author runs.
  */
 #ifndef AI_VMM_BACKEND_ABI_H
 #define AI_VMM_BACKEND_ABI_H
@@ -26,7 +30,7 @@ extern "C" {
 #endif
 
 #define AI_VMM_ABI_MAJOR 1u
-#define AI_VMM_ABI_MINOR 0u
+#define AI_VMM_ABI_MINOR 1u
 #define AI_VMM_HAS(object, type, field) ((object)->head.size >= offsetof(type, field) + sizeof((object)->field))
 
 typedef struct AiVmmHead {
@@ -131,7 +135,13 @@ typedef enum AiVmmReason {
   AI_VMM_REFUSED_ATTRIBUTE = 5,
   AI_VMM_REFUSED_DYNAMIC = 6, /* a size must be known at compile time */
   AI_VMM_REFUSED_MEMORY = 7,
-  AI_VMM_REFUSED_HOST_ONLY = 8 /* strings, sequences, control flow */
+  AI_VMM_REFUSED_HOST_ONLY = 8, /* strings, sequences, control flow */
+  /* 1.1 */
+  AI_VMM_REFUSED_SHAPE = 9,      /* a known size is outside what the device can do */
+  AI_VMM_REFUSED_LAYOUT = 10,    /* a layout token is not accepted */
+  AI_VMM_REFUSED_PRECISION = 11, /* the device cannot compute as exactly as asked */
+  AI_VMM_REFUSED_DRIVER = 12,    /* a driver or library is missing or too old */
+  AI_VMM_REFUSED_NEIGHBOURS = 13 /* runs only together with other nodes, which are not there */
 } AiVmmReason;
 
 typedef struct AiVmmVerdict {
@@ -158,14 +168,25 @@ typedef struct AiVmmTensor { /* mirrors DLPack */
   uint32_t reserved;
 } AiVmmTensor;
 
+/* What a run says of itself. The callee writes only what it knows. 1.1 */
+typedef struct AiVmmRunInfo {
+  AiVmmHead head;
+  double device_ns; /* time on the device, transfers included; of a simulated device by its own clock; 0: not known */
+  double joules;    /* 0: not known */
+  uint64_t bytes_to_device, bytes_from_device; /* copied over a link for this run */
+} AiVmmRunInfo;
+
 typedef struct AiVmmRun {
   AiVmmHead head;
   /* Memory for output `index` of the now known shape; NULL when the memory limit forbids it. The host owns it. */
   void* (*allocate)(void* user, uint32_t index, int32_t dtype, int32_t rank, const int64_t* shape);
   void* user;
-  int32_t threads;                /* of the compute pool for this call; 0: all */
-  const volatile int32_t* cancel; /* becomes non-zero when the caller gives up; NULL: never */
-  uint64_t seed;                  /* of operators that draw random numbers */
+  int32_t threads; /* of the compute pool for this call; 0: all */
+  /* Becomes non-zero when the caller gives up; NULL: never. Looked at before the run starts and between its steps; the
+   * call then returns code 1. */
+  const volatile int32_t* cancel;
+  uint64_t seed;      /* of operators that draw random numbers */
+  AiVmmRunInfo* info; /* 1.1; filled by the callee; NULL: nobody asks */
 } AiVmmRun;
 
 typedef struct AiVmmCompileOptions {
@@ -173,8 +194,13 @@ typedef struct AiVmmCompileOptions {
   int32_t threads;       /* the most that a run will ask for; 0: all */
   int32_t deterministic; /* nothing chosen by measurement */
   int64_t memory_limit;  /* bytes; 0: none */
-  /* Output `k` may be written over input `alias[k]` (-1: none); output_count entries, or NULL. */
+  /* A run may be given the memory of input alias[k] as output k, of equal type and shape, and the result must be right
+   * all the same (-1: never); output_count entries, or NULL: no output shares memory with an input. */
   const int32_t* alias;
+  /* 1.1. Layout tokens of the graph's inputs and outputs in their order, or NULL: all row-major. Only tokens that the
+   * extension "layouts" proposed for the value; any other is refused with code 12. */
+  const uint32_t* input_layouts;
+  const uint32_t* output_layouts;
 } AiVmmCompileOptions;
 
 typedef struct AiVmmExecutableInfo {
@@ -189,8 +215,14 @@ typedef struct AiVmmDeviceInfo {
   char name[128];     /* "AMD EPYC, 2 cores, avx512" */
   char resource[128]; /* the physical thing: "cpu:0"; devices with equal resource share capacity and fate */
   int64_t memory_bytes;
-  double score; /* the vendor's own opinion of its speed; a prior, never the choice */
+  double score;       /* the vendor's own opinion of its speed; a prior, never the choice */
+  uint32_t flags;     /* 1.1; AI_VMM_DEVICE_SIMULATED, … */
+  uint32_t reserved;  /* 1.1 */
+  char identity[128]; /* 1.1; the same after a reboot: serial number, UUID, "pci:0000:01:00.0"; "" if not known */
+  char driver[128];   /* 1.1; name and version of driver and firmware */
 } AiVmmDeviceInfo;
+
+#define AI_VMM_DEVICE_SIMULATED 1u /* times and energy are computed, not measured; reports say so */
 
 /* ---- what the host offers */
 
@@ -240,11 +272,199 @@ typedef struct AiVmmBackend {
                      const AiVmmTensor* const* outputs, uint32_t output_count, const AiVmmRun* run,
                      AiVmmStatus* status);
   const void* (*extension)(void* self, const char* name); /* optional; NULL for an unknown name */
+  /* 1.1, optional. Success while the device works; otherwise code and device_state as a run would give them. Cheap. */
+  int32_t (*device_state)(AiVmmDevice* device, AiVmmStatus* status);
 } AiVmmBackend;
 
 /* The one exported symbol of a plugin, "ai_vmm_backend_entry". Fails with code 12 and a sentence when it speaks none
  * of the host's versions. The table lives as long as the plugin is loaded; `host` as long as the table. */
 typedef const AiVmmBackend* (*AiVmmBackendEntry)(const AiVmmHost* host, AiVmmStatus* status);
+
+/* ---- level 3: extensions. Each is a table; a changed one gets a new name. A backend offers any subset. */
+
+typedef struct AiVmmBuffer AiVmmBuffer; /* memory of a device */
+typedef struct AiVmmStream AiVmmStream; /* work on a device in order */
+typedef struct AiVmmEvent AiVmmEvent;   /* a point of a stream */
+typedef struct AiVmmState AiVmmState;   /* a tensor that outlives runs and grows, such as a KV cache */
+
+/* A tensor in a buffer has the device_type and device_id of AiVmmMemory and, as in DLPack, the buffer's address as
+ * data. It is given to executables of a backend only if that backend offers "buffers". */
+#define AI_VMM_EXTENSION_BUFFERS "ai_vmm.buffers.1"
+
+typedef enum AiVmmExternalKind {
+  AI_VMM_EXTERNAL_HOST = 0, /* pointer: memory of this process */
+  AI_VMM_EXTERNAL_DMA_BUF = 1,
+  AI_VMM_EXTERNAL_FD = 2,    /* a memory object that can be mapped */
+  AI_VMM_EXTERNAL_NATIVE = 3 /* pointer: the vendor interface's own handle */
+} AiVmmExternalKind;
+
+typedef struct AiVmmExternal {
+  AiVmmHead head;
+  int32_t kind; /* AiVmmExternalKind */
+  int32_t fd;   /* export: the caller closes it; import: the callee keeps a duplicate if it needs one */
+  void* pointer;
+  uint64_t offset, bytes;
+} AiVmmExternal;
+
+typedef struct AiVmmMemory {
+  AiVmmHead head;
+  uint64_t total_bytes, free_bytes; /* 0: not known */
+  uint64_t alignment;               /* of addresses */
+  int32_t device_type, device_id;   /* of tensors in it, DLDeviceType */
+  uint32_t host_visible;            /* map gives the memory itself, not a copy */
+  uint32_t imports, exports;        /* bit 1 << AiVmmExternalKind */
+  uint32_t reserved;
+} AiVmmMemory;
+
+typedef struct AiVmmBuffers {
+  AiVmmHead head;
+  int32_t (*memory)(AiVmmDevice* device, AiVmmMemory* memory, AiVmmStatus* status);
+  int32_t (*allocate)(AiVmmDevice* device, uint64_t bytes, AiVmmBuffer** buffer, AiVmmStatus* status);
+  void (*release)(AiVmmBuffer* buffer); /* its device is still open */
+  void* (*address)(AiVmmBuffer* buffer);
+  /* Where the host reads and writes the content until unmap, which makes the writes visible to the device. */
+  int32_t (*map)(AiVmmBuffer* buffer, void** host, AiVmmStatus* status);
+  int32_t (*unmap)(AiVmmBuffer* buffer, AiVmmStatus* status);
+  /* With a stream: enqueued, and `from` / `to` must stay valid until a later event. Without: done on return. Code 11
+   * when the range leaves the buffer. */
+  int32_t (*write)(AiVmmBuffer* buffer, uint64_t offset, const void* from, uint64_t bytes, AiVmmStream* stream,
+                   AiVmmStatus* status);
+  int32_t (*read)(AiVmmBuffer* buffer, uint64_t offset, void* to, uint64_t bytes, AiVmmStream* stream,
+                  AiVmmStatus* status);
+  int32_t (*copy)(AiVmmBuffer* to, uint64_t to_offset, AiVmmBuffer* from, uint64_t from_offset, uint64_t bytes,
+                  AiVmmStream* stream, AiVmmStatus* status);
+  /* A buffer over memory that someone else owns and keeps until the buffer's release; code 12 for a kind not in
+   * imports. */
+  int32_t (*import_)(AiVmmDevice* device, const AiVmmExternal* external, AiVmmBuffer** buffer, AiVmmStatus* status);
+  int32_t (*export_)(AiVmmBuffer* buffer, int32_t kind, AiVmmExternal* external, AiVmmStatus* status);
+} AiVmmBuffers;
+
+#define AI_VMM_EXTENSION_STREAMS "ai_vmm.streams.1"
+
+typedef struct AiVmmStreams {
+  AiVmmHead head;
+  int32_t (*create_stream)(AiVmmDevice* device, AiVmmStream** stream, AiVmmStatus* status);
+  void (*release_stream)(AiVmmStream* stream); /* waits for its work */
+  int32_t (*create_event)(AiVmmDevice* device, AiVmmEvent** event, AiVmmStatus* status);
+  void (*release_event)(AiVmmEvent* event);
+  /* The event comes to stand for everything enqueued on the stream so far. */
+  int32_t (*record)(AiVmmEvent* event, AiVmmStream* stream, AiVmmStatus* status);
+  /* What is enqueued on the stream from now on starts after the event; both may be of different devices of the backend.
+   */
+  int32_t (*wait)(AiVmmStream* stream, AiVmmEvent* event, AiVmmStatus* status);
+  /* Waits until the event's work is done: 0; code 4 when it is not after timeout_ns (0: only looks); or the first
+   * failure of that work. An event never recorded is done. */
+  int32_t (*synchronize)(AiVmmEvent* event, uint64_t timeout_ns, AiVmmStatus* status);
+  /* Enqueues a run. Tensors and *run stay valid until a later event is done; run->allocate may be called from another
+   * thread until then. */
+  int32_t (*execute)(AiVmmContext* context, const AiVmmTensor* const* inputs, uint32_t input_count,
+                     const AiVmmTensor* const* outputs, uint32_t output_count, const AiVmmRun* run, AiVmmStream* stream,
+                     AiVmmStatus* status);
+} AiVmmStreams;
+
+/* States belong to the deployment that made them, never to an executable. A tensor of device_type AI_VMM_STATE_TENSOR
+ * has an AiVmmState as data: as an input it stands for the rows so far, with the shape they make; as an output, the
+ * rows that the run makes are appended. One state is used by one run at a time; forks are states of their own. */
+#define AI_VMM_EXTENSION_STATES "ai_vmm.states.1"
+#define AI_VMM_STATE_TENSOR 0x5354
+
+typedef struct AiVmmStateShape {
+  AiVmmHead head;
+  int32_t dtype, rank;
+  const int64_t* dims; /* dims[axis] is the capacity in rows; appending beyond it is code 8 */
+  int32_t axis;        /* along which it grows */
+  int32_t reserved;
+} AiVmmStateShape;
+
+typedef struct AiVmmStateInfo {
+  AiVmmHead head;
+  int64_t rows, capacity, page_rows; /* pages hold page_rows rows each; the last may be part full */
+  uint64_t bytes;                    /* of pages that no fork shares */
+} AiVmmStateInfo;
+
+typedef struct AiVmmStates {
+  AiVmmHead head;
+  int32_t (*create)(AiVmmDevice* device, const AiVmmStateShape* shape, AiVmmState** state, AiVmmStatus* status);
+  void (*free)(AiVmmState* state);
+  int32_t (*info)(AiVmmState* state, AiVmmStateInfo* info, AiVmmStatus* status);
+  /* Rows of the state's type and of its shape but for the axis. */
+  int32_t (*append)(AiVmmState* state, const AiVmmTensor* rows, AiVmmStatus* status);
+  int32_t (*truncate)(AiVmmState* state, int64_t rows, AiVmmStatus* status); /* code 11 when there are fewer */
+  /* Rows [begin, begin + to->shape[axis]) into a dense tensor of the host. */
+  int32_t (*read)(AiVmmState* state, int64_t begin, const AiVmmTensor* to, AiVmmStatus* status);
+  /* A second state of equal content; pages are shared until one of the two writes to them. */
+  int32_t (*fork)(AiVmmState* state, AiVmmState** copy, AiVmmStatus* status);
+  /* The content as bytes that restore takes, on this or another device of the backend, given in pieces. */
+  int32_t (*snapshot)(AiVmmState* state, int32_t (*write)(void* user, const void* bytes, uint64_t size), void* user,
+                      AiVmmStatus* status);
+  int32_t (*restore)(AiVmmDevice* device, const void* bytes, uint64_t size, AiVmmState** state, AiVmmStatus* status);
+  /* How many pages there are; the addresses of at most `capacity` of them are written. Valid until the state changes.
+   */
+  int32_t (*page_table)(AiVmmState* state, uint64_t capacity, void** pages, uint64_t* count, AiVmmStatus* status);
+} AiVmmStates;
+
+/* A token names how a value's elements lie in memory. 0 is row-major, 1 channels last (N, spatial sizes, C); those from
+ * AI_VMM_LAYOUT_PRIVATE up are the backend's own and equal only between devices of one backend. */
+#define AI_VMM_EXTENSION_LAYOUTS "ai_vmm.layouts.1"
+#define AI_VMM_LAYOUT_ROW_MAJOR 0u
+#define AI_VMM_LAYOUT_CHANNELS_LAST 1u
+#define AI_VMM_LAYOUT_PRIVATE 0x10000u
+
+typedef struct AiVmmLayouts {
+  AiVmmHead head;
+  /* The tokens that the device takes for value `value`, an input or output of the graph, best first. *count is how many
+   * there are; at most `capacity` are written. The host compares the lists of both sides of an edge and names the one
+   * it picked in AiVmmCompileOptions. */
+  int32_t (*propose)(AiVmmDevice* device, const AiVmmGraph* graph, int32_t value, uint32_t capacity, uint32_t* tokens,
+                     uint32_t* count, AiVmmStatus* status);
+  uint64_t (*bytes)(AiVmmDevice* device, uint32_t token, int32_t dtype, int32_t rank, const int64_t* shape);
+} AiVmmLayouts;
+
+/* ---- negotiation */
+
+/* The minor version that host and plugin both speak: the greatest of both, into *minor. Code 12 and a sentence when
+ * there is none. `own_minor` is AI_VMM_ABI_MINOR of the header that the plugin was compiled with. */
+static inline int32_t ai_vmm_negotiate(const AiVmmHost* host, uint32_t own_major, uint32_t own_minor, uint32_t* minor,
+                                       AiVmmStatus* status) {
+  static const char other_major[] = "The plugin speaks another major version of the backend interface than this host.";
+  static const char too_old[] =
+      "The plugin is older than the oldest minor version of the backend interface that this "
+      "host still speaks; build it anew with the current header.";
+  static const char no_host[] = "The host gave no table of its own.";
+  const char* why = 0;
+  uint32_t n = 0;
+  if (!host || host->head.size < offsetof(AiVmmHost, parallel_for)) {
+    why = no_host;
+  } else if (host->abi_major != own_major) {
+    why = other_major;
+  } else if (host->abi_minor_min > own_minor) {
+    why = too_old;
+  }
+  if (!why) {
+    *minor = own_minor < host->abi_minor_max ? own_minor : host->abi_minor_max;
+    return 0;
+  }
+  if (status && status->head.size >= offsetof(AiVmmStatus, text)) {
+    status->code = 12;
+    status->device_state = AI_VMM_DEVICE_OK;
+    while (why[n] && offsetof(AiVmmStatus, text) + n < status->head.size && n < sizeof status->text) {
+      status->text[n] = why[n];
+      ++n;
+    }
+    status->text_size = n;
+  }
+  return 12;
+}
+
+/* Exports a plugin written in C. `make` is const AiVmmBackend* make(const AiVmmHost*, uint32_t minor, AiVmmStatus*): it
+ * fills abi_minor with `minor` and calls no host service that is newer. */
+#define AI_VMM_BACKEND(make)                                                                             \
+  __attribute__((visibility("default"))) const AiVmmBackend* ai_vmm_backend_entry(const AiVmmHost* host, \
+                                                                                  AiVmmStatus* status) { \
+    uint32_t minor = 0;                                                                                  \
+    if (ai_vmm_negotiate(host, AI_VMM_ABI_MAJOR, AI_VMM_ABI_MINOR, &minor, status)) return 0;            \
+    return make(host, minor, status);                                                                    \
+  }
 
 #ifdef __cplusplus
 }

@@ -41,12 +41,25 @@ enum class Code : int32_t {
 
 const char* name(Code code);
 
+// What a failure says of the device it happened on. Numbers are those of AiVmmDeviceState.
+enum class DeviceState : int32_t {
+  ok = 0,               // nothing: the request is at fault, or the host
+  busy = 1,             // the same call may succeed a little later
+  out_of_memory = 2,    // the device's own memory, not a limit that the caller set
+  lost = 3,             // every handle of the device is dead; opening it anew may help
+  driver_mismatch = 4,  // no call will succeed before something is installed
+};
+
+const char* name(DeviceState state);
+
 // Why something failed: a sentence that names the value and the way out.
 struct Fault {
   Code code;
   std::string text;
   const char* file;
   int line;
+  DeviceState device = DeviceState::ok;
+  uint32_t retry_after_ms = 0;  // 0: no advice
 };
 
 // Success (one null pointer) or a Fault. A moved-from Status reads as success: never test one after moving it.
@@ -70,7 +83,20 @@ class [[nodiscard]] Status {
     }
     return std::move(*this);
   }
-  Status copy() const { return fault_ ? Status(fault_->code, fault_->text, fault_->file, fault_->line) : Status(); }
+  // Marks a failure as one of a device.
+  Status on_device(DeviceState state, uint32_t retry_after_ms = 0) && {
+    if (fault_) {
+      fault_->device = state;
+      fault_->retry_after_ms = retry_after_ms;
+    }
+    return std::move(*this);
+  }
+  DeviceState device_state() const { return fault_ ? fault_->device : DeviceState::ok; }
+  Status copy() const {
+    Status s;
+    if (fault_) s.fault_ = std::make_unique<Fault>(*fault_);
+    return s;
+  }
 
  private:
   std::unique_ptr<Fault> fault_;

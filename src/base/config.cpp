@@ -43,6 +43,8 @@ constexpr Setting kSettings[] = {
      "auto|generic|avx2|avx512"},
     {"cpu_profile", Kind::boolean, "", "false",
      "The cpu backend prints the time of each step to stderr when a deployment ends. Read once a process.", ""},
+    {"plugins", Kind::text, "files", "",
+     "Backends to load beside those of the build: plugins (.so) or folders of them, separated by colons.", ""},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
     {"log_level", Kind::choice, "", "warning", "What is written to stderr.", "error|warning|info|debug"},
 };

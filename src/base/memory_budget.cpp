@@ -12,6 +12,7 @@ Status MemoryBudget::charge(int64_t bytes) {
   int64_t now = used_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
   if (now > limit_ || now < 0) {
     used_.fetch_sub(bytes, std::memory_order_relaxed);
+    refusals_.fetch_add(1, std::memory_order_relaxed);
     return Status(Code::resource_exhausted, "The memory limit of " + std::to_string(limit_) + " bytes does not allow " +
                                                 std::to_string(bytes) + " more (" + std::to_string(now - bytes) +
                                                 " in use); raise it with --memory-limit.");

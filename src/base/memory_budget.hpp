@@ -19,6 +19,7 @@ class MemoryBudget {
   int64_t used() const { return used_.load(std::memory_order_relaxed); }
   int64_t peak() const { return peak_.load(std::memory_order_relaxed); }
   int64_t limit() const { return limit_; }
+  int64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }  // charges that failed
 
   // The budget that Tensor::make charges on this thread; null means no limit.
   static const std::shared_ptr<MemoryBudget>& current();
@@ -41,6 +42,7 @@ class MemoryBudget {
   const int64_t limit_;
   std::atomic<int64_t> used_{0};
   std::atomic<int64_t> peak_{0};
+  std::atomic<int64_t> refusals_{0};
 };
 
 }  // namespace ai_vmm

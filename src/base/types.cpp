@@ -63,6 +63,12 @@ const DTypeFacts& facts(DType type) {
 }
 }  // namespace
 
+const char* name(DeviceState state) {
+  static constexpr const char* kNames[] = {"ok", "busy", "out of memory", "lost", "driver mismatch"};
+  auto i = static_cast<size_t>(state);
+  return i < std::size(kNames) ? kNames[i] : "unknown state";
+}
+
 const char* name(DType type) { return facts(type).name; }
 int bits(DType type) { return facts(type).bits; }
 

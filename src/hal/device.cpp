@@ -1,6 +1,7 @@
 #include "hal/device.hpp"
 
 #include <array>
+#include <cstring>
 
 #include "ai_vmm/compute_backend.hpp"
 #include "base/memory_budget.hpp"
@@ -24,102 +25,79 @@ const char* name(AiVmmReason reason) {
     case AI_VMM_REFUSED_DYNAMIC: return "a size must be known before the run";
     case AI_VMM_REFUSED_MEMORY: return "too little device memory";
     case AI_VMM_REFUSED_HOST_ONLY: return "belongs to the host";
+    case AI_VMM_REFUSED_SHAPE: return "size not supported";
+    case AI_VMM_REFUSED_LAYOUT: return "layout not accepted";
+    case AI_VMM_REFUSED_PRECISION: return "not exact enough";
+    case AI_VMM_REFUSED_DRIVER: return "driver or library missing or too old";
+    case AI_VMM_REFUSED_NEIGHBOURS: return "runs only together with other operators";
   }
   return "refused";
 }
 
 namespace {
-
-Status to_status(int32_t code, const AiVmmStatus& s) {
-  return Status(static_cast<Code>(code), s.text_size ? std::string(s.text, std::min<size_t>(s.text_size, sizeof s.text))
-                                                     : "The backend failed and gave no reason.");
+// Of a fixed field that a plugin may have filled to the brim.
+template <size_t N>
+std::string text_of(const char (&field)[N]) {
+  return {field, strnlen(field, N)};
 }
-
-const AiVmmHost& host() {
-  static const AiVmmHost table = [] {
-    auto h = make<AiVmmHost>();
-    h.abi_major = AI_VMM_ABI_MAJOR;
-    h.abi_minor_min = 0;
-    h.abi_minor_max = AI_VMM_ABI_MINOR;
-    h.parallel_for = [](void*, int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t), void* arg) {
-      int64_t chunks = grain > 0 ? (count + grain - 1) / grain : 1;
-#pragma omp parallel for schedule(static) if (chunks > 1)
-      for (int64_t c = 0; c < chunks; ++c) body(arg, c * grain, std::min(count, (c + 1) * grain));
-    };
-    h.log = [](void*, int32_t level, const char* text, uint64_t size) {
-      if (level >= 2) std::fprintf(stderr, "ai_vmm: %.*s\n", int(size), text);
-    };
-    h.memory_charge = [](void*, int64_t bytes) -> int32_t {
-      const auto& budget = MemoryBudget::current();
-      if (!budget) return 0;
-      if (bytes < 0) return budget->release(-bytes), 0;
-      return static_cast<int32_t>(budget->charge(bytes).code());
-    };
-    return h;
-  }();
-  return table;
-}
-
-Result<const AiVmmBackend*> find_backend(std::string_view wanted) {
-  std::vector<std::string> names;
-  for (const InTreeBackend& b : in_tree_backends()) {
-    if (wanted == b.name) {
-      auto s = make<AiVmmStatus>();
-      if (const AiVmmBackend* api = b.entry(&host(), &s)) return api;
-      return to_status(s.code, s);
-    }
-    names.push_back(b.name);
-  }
-  std::string near = nearest(wanted, names);
-  return Status(Code::not_found, "There is no backend \"" + std::string(wanted) + "\"; this build has " +
-                                     join(names, ", ") + (near.empty() ? "." : ". Did you mean \"" + near + "\"?"));
-}
-
 }  // namespace
 
 std::vector<std::string> backend_names() {
   std::vector<std::string> names;
-  for (const InTreeBackend& b : in_tree_backends()) names.push_back(b.name);
+  for (const Backend* b : all_backends()) names.push_back(b->name);
+  return names;
+}
+
+std::vector<std::string> automatic_backend_names() {
+  std::vector<std::string> names;
+  for (const InTreeBackend& b : in_tree_backends())
+    if (b.automatic) names.push_back(b.name);
   return names;
 }
 
 std::vector<DeviceDescription> list_devices() {
   std::vector<DeviceDescription> list;
-  for (const std::string& n : backend_names()) {
+  for (const Backend* b : all_backends()) {
     DeviceDescription d;
-    d.backend = n;
-    auto api = find_backend(n);
-    if (!api.ok()) {
-      d.problem = api.status().message();
+    d.backend = b->name;
+    d.origin = b->origin;
+    if (!b->api) {
+      d.problem = b->problem;
       list.push_back(d);
       continue;
     }
-    d.version = (*api)->version;
-    for (int i = 0; i < (*api)->device_count((*api)->self); ++i) {
+    d.version = b->api->version;
+    for (int i = 0; i < b->api->device_count(b->api->self); ++i) {
       auto info = make<AiVmmDeviceInfo>();
       auto s = make<AiVmmStatus>();
       d.index = i;
-      if (int32_t code = (*api)->device_info((*api)->self, i, &info, &s)) d.problem = to_status(code, s).message();
-      d.name = info.name;
-      d.resource = info.resource;
+      d.problem.clear();
+      if (int32_t code = b->api->device_info(b->api->self, i, &info, &s)) d.problem = to_status(code, s).message();
+      d.name = text_of(info.name);
+      d.resource = text_of(info.resource);
       d.memory_bytes = info.memory_bytes;
+      d.simulated = (info.flags & AI_VMM_DEVICE_SIMULATED) != 0;
       list.push_back(d);
     }
   }
   return list;
 }
 
-Result<std::shared_ptr<Device>> Device::open(std::string_view backend, int index) {
-  const AiVmmBackend* api = AI_VMM_TAKE(find_backend(backend));
+Result<std::shared_ptr<Device>> Device::open(std::string_view name) {
+  auto [backend, index] = parse_device(name);
+  const AiVmmBackend* api = AI_VMM_TAKE(find_backend(backend))->api;
   auto device = std::shared_ptr<Device>(new Device);
   device->api_ = api;
   device->backend_ = api->name;
+  device->index_ = index;
   auto s = make<AiVmmStatus>();
   auto info = make<AiVmmDeviceInfo>();
   if (int32_t code = api->device_info(api->self, index, &info, &s)) return to_status(code, s);
-  device->name_ = info.name;
-  device->resource_ = info.resource;
+  device->name_ = text_of(info.name);
+  device->resource_ = text_of(info.resource);
+  if (device->resource_.empty()) device->resource_ = device->backend_ + ":" + std::to_string(index);
   device->memory_bytes_ = info.memory_bytes;
+  device->simulated_ = (info.flags & AI_VMM_DEVICE_SIMULATED) != 0;
   if (int32_t code = api->open_device(api->self, index, &device->device_, &s)) return to_status(code, s);
   return device;
 }
@@ -128,15 +106,35 @@ Device::~Device() {
   if (device_) api_->close_device(device_);
 }
 
+Status Device::state() const {
+  if (!api_->device_state) return {};
+  auto s = make<AiVmmStatus>();
+  if (int32_t code = api_->device_state(device_, &s)) return to_status(code, s);
+  return {};
+}
+
 Result<std::vector<Verdict>> Device::query(const Graph& graph) {
   GraphView view(graph);
+  auto s = make<AiVmmStatus>();
+  if (!api_->query) {
+    auto options = make<AiVmmCompileOptions>();
+    AiVmmExecutable* executable = nullptr;
+    Verdict all{AI_VMM_SUPPORTED, "", 0, 0};
+    if (int32_t code = api_->compile(device_, view.get(), &options, &executable, &s)) {
+      if (s.device_state != AI_VMM_DEVICE_OK) return to_status(code, s);
+      all = {AI_VMM_REFUSED_OPERATOR, to_status(code, s).message(), 0, 0};
+    } else {
+      api_->release_executable(executable);
+    }
+    return std::vector<Verdict>(graph.nodes.size(), all);
+  }
   std::vector<AiVmmVerdict> verdicts(graph.nodes.size(), make<AiVmmVerdict>());
   std::vector<AiVmmVerdict*> pointers;
   for (auto& v : verdicts) pointers.push_back(&v);
-  auto s = make<AiVmmStatus>();
   if (int32_t code = api_->query(device_, view.get(), pointers.data(), &s)) return to_status(code, s);
   std::vector<Verdict> out;
-  for (const auto& v : verdicts) out.push_back({static_cast<AiVmmReason>(v.reason), v.detail ? v.detail : ""});
+  for (const auto& v : verdicts)
+    out.push_back({static_cast<AiVmmReason>(v.reason), v.detail ? v.detail : "", v.est_ns, v.est_bytes});
   return out;
 }
 
@@ -198,6 +196,10 @@ std::string describe_output(const Graph& graph, uint32_t index) {
 }
 void* allocate(void* user, uint32_t index, int32_t dtype, int32_t rank, const int64_t* shape) {
   auto* a = static_cast<Allocation*>(user);
+  if (index >= a->outputs.size() || rank < 0 || (rank > 0 && !shape) || dtype <= 0 || dtype >= kDTypeCount) {
+    a->failed = Status(Code::internal, "The backend asked for memory for an output that cannot be.");
+    return nullptr;
+  }
   auto t = Tensor::make(static_cast<DType>(dtype), Shape(shape, shape + rank));
   if (!t.ok()) {
     a->failed = std::move(t).status().during("making " + describe_output(a->graph, index));
@@ -243,14 +245,32 @@ Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor> 
   run.threads = request.threads;
   run.cancel = request.cancel;
   run.seed = request.seed;
+  auto info = make<AiVmmRunInfo>();
+  run.info = &info;
+  const auto& budget = MemoryBudget::current();
+  int64_t refusals = budget ? budget->refusals() : 0;
   int32_t code = api->execute(context, pointers.data(), uint32_t(n), pointers.data() + n, uint32_t(m), &run, &s);
-  {
+  if (code && s.device_state == AI_VMM_DEVICE_LOST) {
+    api->release_context(context);
+  } else {
     std::lock_guard lock(mutex_);
     idle_.push_back(context);
   }
   if (code) {
     if (!allocation.failed.ok()) return std::move(allocation.failed);
+    // What the caller's limit forbade is no failure of the device.
+    if (budget && budget->refusals() != refusals) s.device_state = AI_VMM_DEVICE_OK;
     return to_status(code, s);
+  }
+  for (size_t k = 0; k < m; ++k)
+    if (!outputs[k])
+      return Status(Code::internal, "Backend " + device_->backend() + " reported success, but did not make " +
+                                        describe_output(*graph_, uint32_t(k)) + ".");
+  if (request.info) {
+    request.info->device_ns += info.device_ns;
+    request.info->joules += info.joules;
+    request.info->bytes_to_device += info.bytes_to_device;
+    request.info->bytes_from_device += info.bytes_from_device;
   }
   return {};
 }

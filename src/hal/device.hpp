@@ -20,6 +20,7 @@ class Executable;
 struct Verdict {
   AiVmmReason reason = AI_VMM_REFUSED_OPERATOR;
   std::string detail;
+  double est_ns = 0, est_bytes = 0;  // the backend's own estimate; 0: not known
 };
 const char* name(AiVmmReason reason);  // "native", "generic", "operator not implemented", …
 
@@ -32,16 +33,23 @@ struct CompileOptions {
 // An opened device. Thread-safe. Executables keep their device open.
 class Device : public std::enable_shared_from_this<Device> {
  public:
-  // Opens device `index` of a backend by name. Fails with the known names when there is no such backend.
-  static Result<std::shared_ptr<Device>> open(std::string_view backend, int index = 0);
+  // Opens a device by the name of its backend and its number: "cpu", "sim:1", "file:plugin.so". Fails with the known
+  // names when there is no such backend.
+  static Result<std::shared_ptr<Device>> open(std::string_view name);
   ~Device();
 
   const std::string& backend() const { return backend_; }
   const std::string& name() const { return name_; }
   const std::string& resource() const { return resource_; }  // the physical thing behind it
+  int index() const { return index_; }
   int64_t memory_bytes() const { return memory_bytes_; }
+  bool simulated() const { return simulated_; }  // its times and energy are computed, not measured
 
-  // One verdict a node. The graph may hold host-only nodes; they are refused.
+  // Success while the device works. A device that has no such probe counts as working.
+  Status state() const;
+
+  // One verdict a node. The graph may hold host-only nodes; they are refused. A backend that answers no queries (level
+  // 1) compiles the graph, and what becomes of that is the verdict of all its nodes.
   Result<std::vector<Verdict>> query(const Graph& graph);
   Result<std::shared_ptr<Executable>> compile(std::shared_ptr<const Graph> graph, const CompileOptions& options);
 
@@ -51,19 +59,24 @@ class Device : public std::enable_shared_from_this<Device> {
   const AiVmmBackend* api_ = nullptr;
   AiVmmDevice* device_ = nullptr;
   std::string backend_, name_, resource_;
+  int index_ = 0;
   int64_t memory_bytes_ = 0;
+  bool simulated_ = false;
 };
 
-// Backends of this build, the preferred first by prior: the order in which unmeasured choices are made.
+// Backends of this build and of the setting `plugins`, the preferred first by prior.
 std::vector<std::string> backend_names();
+// Those of them that take part where the caller named none.
+std::vector<std::string> automatic_backend_names();
 
 struct DeviceDescription {
-  std::string backend, version, name, resource;
+  std::string backend, version, name, resource, origin;
   int index = 0;
   int64_t memory_bytes = 0;
+  bool simulated = false;
   std::string problem;  // why it cannot be used; empty when it can
 };
-// Every device of every backend of this build.
+// Every device of every backend, plugins included.
 std::vector<DeviceDescription> list_devices();
 
 // What one run asks of a device.
@@ -71,6 +84,7 @@ struct RunRequest {
   int threads = 0;
   uint64_t seed = 0;
   const volatile int32_t* cancel = nullptr;
+  AiVmmRunInfo* info = nullptr;  // times, energy and copies are added to what is there
 };
 
 // A compiled graph. Thread-safe: contexts are pooled, one a concurrent run.
