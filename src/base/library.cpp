@@ -2,9 +2,6 @@
 
 #include <dlfcn.h>
 #include <link.h>
-#include <unistd.h>
-
-#include "base/text.hpp"
 
 namespace ai_vmm {
 
@@ -19,10 +16,13 @@ bool says_missing(const std::string& message, const std::string& name) {
 }
 }  // namespace
 
-bool Library::in_process(const std::string& name) {
-  void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_NOLOAD);
-  if (handle) dlclose(handle);
-  return handle != nullptr;
+bool Library::in_process(std::string_view prefix) {
+  return dl_iterate_phdr(
+             [](dl_phdr_info* info, size_t, void* wanted) {
+               std::string_view path = info->dlpi_name ? info->dlpi_name : "";
+               return int(path.substr(path.rfind('/') + 1).starts_with(*static_cast<std::string_view*>(wanted)));
+             },
+             &prefix) != 0;
 }
 
 Status Library::load(std::span<const std::string> names, const std::string& folder) {
@@ -34,8 +34,8 @@ Status Library::load(std::span<const std::string> names, const std::string& fold
     if (!says_missing(why, file)) return Status(Code::unavailable, name + " cannot be loaded: " + why + ".");
   }
   if (!handle_)
-    return Status(Code::not_found, join(names, ", ") + (names.size() > 1 ? " are" : " is") + " not " +
-                                       (folder.empty() ? "on this machine." : "in " + folder + "."));
+    return Status(Code::not_found, names.front() + (names.size() > 1 ? " and its other versions are" : " is") +
+                                       " not " + (folder.empty() ? "on this machine." : "in " + folder + "."));
   link_map* map = nullptr;
   if (dlinfo(handle_, RTLD_DI_LINKMAP, &map) == 0 && map) path_ = map->l_name;
   for (const Slot& slot : slots_) {

@@ -11,6 +11,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ai_vmm/types.hpp"
@@ -34,8 +35,8 @@ class Library {
   bool loaded() const { return handle_ != nullptr; }
   const std::string& path() const { return path_; }  // the file, as the loader found it; "" before load
 
-  // Whether this process has already loaded a library of that name.
-  static bool in_process(const std::string& name);
+  // Whether this process has loaded a library whose file name starts so, in whatever folder and version.
+  static bool in_process(std::string_view prefix);
 
  protected:
   enum Presence { required, optional };

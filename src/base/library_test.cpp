@@ -20,15 +20,15 @@ TEST(Library, BindsSymbolsAndLeavesOptionalOnesNull) {
   EXPECT_EQ(maths.cos(0), 1);
   EXPECT_FALSE(maths.newer);
   EXPECT_NE(maths.path().find("libm.so.6"), std::string::npos);
-  EXPECT_TRUE(Library::in_process("libm.so.6"));
-  EXPECT_FALSE(Library::in_process("libnowhere.so.7"));
+  EXPECT_TRUE(Library::in_process("libm.so"));
+  EXPECT_FALSE(Library::in_process("libnowhere"));
 }
 
 TEST(Library, SaysWhyThereIsNone) {
   Maths absent;
   Status s = absent.load({"libnowhere.so.7", "libnowhere.so"});
   EXPECT_EQ(s.code(), Code::not_found);
-  EXPECT_EQ(s.message(), "libnowhere.so.7, libnowhere.so are not on this machine.");
+  EXPECT_EQ(s.message(), "libnowhere.so.7 and its other versions are not on this machine.");
   EXPECT_FALSE(absent.loaded());
 
   struct Needy : Library {

@@ -1,7 +1,5 @@
 #include "base/processors.hpp"
 
-#include <unistd.h>
-
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -11,19 +9,18 @@
 
 namespace ai_vmm {
 
-ProcessorFacts processor_facts() {
+ProcessorFacts processor_facts(const std::string& root) {
   ProcessorFacts facts;
   facts.model = "unknown";
-  facts.logical = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  facts.memory_bytes = int64_t(sysconf(_SC_PHYS_PAGES)) * int64_t(sysconf(_SC_PAGESIZE));
   std::set<std::string> flags;
   std::set<std::pair<std::string, std::string>> cores;
   std::string package, line;
-  for (std::ifstream in("/proc/cpuinfo"); std::getline(in, line);) {
+  for (std::ifstream in(root + "/proc/cpuinfo"); std::getline(in, line);) {
     size_t colon = line.find(':');
     if (colon == line.npos) continue;
     std::string key(trim(std::string_view(line).substr(0, colon))),
         value(trim(std::string_view(line).substr(colon + 1)));
+    if (key == "processor") ++facts.logical;
     if (key == "model name" && facts.model == "unknown") facts.model = value;
     if (key == "physical id") package = value;
     if (key == "core id") cores.insert({package, value});
@@ -32,6 +29,9 @@ ProcessorFacts processor_facts() {
       for (std::string w; words >> w;) flags.insert(w);
     }
   }
+  std::string unit;
+  for (std::ifstream in(root + "/proc/meminfo"); in >> line;)
+    if (int64_t kib = 0; line == "MemTotal:" && in >> kib >> unit) facts.memory_bytes = kib * 1024;
   facts.cores = static_cast<int>(cores.size());
   constexpr std::pair<const char*, const char*> kFlags[] = {
       // the kernel's name, ours

@@ -272,11 +272,29 @@ class Cli(unittest.TestCase):
         self.assertIn("N = 1", self.aivmm("inspect", self.add).stdout)
         self.assertIn("Add", self.aivmm("inspect", self.add, "--text").stdout)
 
+    def test_devices_of_another_machine(self):
+        card = self.at / "machine/sys/bus/pci/devices/0000:3b:00.0"
+        card.mkdir(parents=True)
+        for name, text in {"vendor": "0x10de", "device": "0x2330", "class": "0x030200"}.items():
+            (card / name).write_text(text + "\n")
+        text = self.aivmm("devices", "--root", self.at / "machine").stdout
+        self.assertIn("NVIDIA H100", text)
+        self.assertIn("Install NVIDIA's driver", text)
+        j = json.loads(self.aivmm("devices", "--root", self.at / "machine", "--json").stdout)
+        self.assertEqual(j["hardware"][1]["id"], "pci:0000:3b:00.0")
+        self.assertNotIn("memory_bytes", j["hardware"][1])
+        self.aivmm("devices", "--root", self.at / "nowhere", expect=2)
+
     def test_devices_and_ops(self):
         j = json.loads(self.aivmm("devices", "--json").stdout)
         self.assertIn("reference", [d["backend"] for d in j["devices"]])
         self.assertGreaterEqual(j["processor"]["usable"], 1)
         self.assertIn("reference", self.aivmm("devices").stdout)
+        processor = j["hardware"][0]
+        self.assertEqual(processor["resource"], "cpu:0")
+        self.assertIn("reference:0", processor["used_by"])
+        self.assertEqual({r["runtime"] for r in j["runtimes"]}, {"nvml", "cuda", "hip", "opencl", "level_zero", "openvino"})
+        self.assertIn("Runtimes", self.aivmm("devices", "--verbose").stdout)
         self.assertIn("signature", self.aivmm("ops", "Conv").stdout)
         self.assertGreater(len(json.loads(self.aivmm("ops", "--json").stdout)), 100)
 
