@@ -45,6 +45,9 @@ constexpr Setting kSettings[] = {
      "The cpu backend prints the time of each step to stderr when a deployment ends. Read once a process.", ""},
     {"plugins", Kind::text, "files", "",
      "Backends to load beside those of the build: plugins (.so) or folders of them, separated by colons.", ""},
+    {"sim_chips", Kind::text, "files", "",
+     "Descriptions of simulated chips, separated by colons; without one there is a single example. Read once a process.",
+     ""},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
     {"log_level", Kind::choice, "", "warning", "What is written to stderr.", "error|warning|info|debug"},
 };

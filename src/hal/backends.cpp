@@ -24,12 +24,16 @@ const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 namespace reference {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
+namespace sim {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
 
 std::span<const InTreeBackend> in_tree_backends() {
   static constexpr InTreeBackend kBackends[] = {
       {"cpu", cpu::entry, true},
       {"reference", reference::entry, true},
       {"null", null::entry, false},
+      {"sim", sim::entry, false},
   };
   return kBackends;
 }

@@ -33,8 +33,8 @@ Random generator(uint64_t seed) { return Random{seed * 0x9e3779b97f4a7c15ull + 0
 // "16 GB/s", "4 GiB", "2.5 Tflop/s", "30 W", "7": powers of 1000, or of 1024 with an i. Units are only checked.
 Result<double> quantity(std::string_view text, std::string_view unit) {
   auto wrong = [&] {
-    return Status(Code::invalid_argument, "\"" + std::string(text) + "\" is no quantity; write for instance \"2 G" +
-                                              std::string(unit) + "\"");
+    return Status(Code::invalid_argument,
+                  "\"" + std::string(text) + "\" is no quantity; write for instance \"2 G" + std::string(unit) + "\"");
   };
   double n = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
@@ -73,8 +73,8 @@ std::vector<std::string_view> words(std::string_view text) {
 
 Result<Failure> parse_failure(std::string_view text) {
   auto wrong = [&](const std::string& what) {
-    return Status(Code::invalid_argument, "\"" + std::string(text) + "\" " + what +
-                                              "; write for instance \"busy every 10 for 5 ms\"");
+    return Status(Code::invalid_argument,
+                  "\"" + std::string(text) + "\" " + what + "; write for instance \"busy every 10 for 5 ms\"");
   };
   static constexpr std::string_view kKinds[] = {"out_of_memory", "busy", "lost", "wrong_result", "hang"};
   auto w = words(text);

@@ -18,8 +18,8 @@
 //   fail = busy at 3 for 10 ms    # the third run; also `from 3 to 5`, `every 10`, `chance 0.01`
 //   fail = lost at 7 forever      # without `forever`: until the device is opened anew
 //
-// Failures are out_of_memory, busy, lost, wrong_result and hang (until cancelled, or `for` a time). A line `chip` begins
-// the next chip. # begins a comment.
+// Failures are out_of_memory, busy, lost, wrong_result and hang (until cancelled, or `for` a time). A line `chip`
+// begins the next chip. # begins a comment.
 #pragma once
 
 #include <cstdint>
