@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# check.sh [STEP …]: what `make check` adds to the tests. Steps: format layers symbols tidy memory thread.
+# check.sh [STEP …]: what `make check` adds to the tests. Steps: format layers symbols preload tidy memory thread.
 # A step that fails is named at the end; the others still run. CHECK_TIDY=all looks at every file with clang-tidy, otherwise
 # at those that differ from the merge base with main, or were changed in the last commit.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format layers symbols tidy memory thread)
+[ ${#steps[@]} -gt 0 ] || steps=(format layers symbols preload tidy memory thread)
 
 format() { scripts/format.sh --check; }
 layers() { /usr/bin/python3 scripts/check_layers.py; }
 symbols() { scripts/check_symbols.sh build/libai_vmm.so; }
+preload() { scripts/check_preload.sh build/lib/libairamp.so; }
 
 tidy() {
   local files

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+// Types, numbers and slots of the calls of calls.def.
+namespace AIRamp::Interposer {
+
+using Handle = std::uintptr_t;
+using Count = std::int64_t;
+constexpr int kMpiErrOther = 16;
+
+enum Api { kMpi, kOpenCl, kApiCount };
+constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl"};
+
+#define CALL(api, result, name, parameters, arguments, missing, handler) using name##_t = result parameters;
+#include "calls.def"
+
+enum class Call : unsigned {
+#define CALL(api, result, name, parameters, arguments, missing, handler) name,
+#include "calls.def"
+  kCount
+};
+constexpr unsigned kCallCount = static_cast<unsigned>(Call::kCount);
+
+constexpr const char* kCallNames[] = {
+#define CALL(api, result, name, parameters, arguments, missing, handler) #name,
+#include "calls.def"
+};
+constexpr Api kCallApis[] = {
+#define CALL(api, result, name, parameters, arguments, missing, handler) api,
+#include "calls.def"
+};
+
+// The row of a call in reports: a function and its twin of MPI's profiling interface, which stands after it, share one.
+constexpr unsigned row_of(Call call) {
+  unsigned i = static_cast<unsigned>(call);
+  const char* name = kCallNames[i];
+  return name[0] == 'P' && name[1] == 'M' && name[2] == 'P' && name[3] == 'I' ? i - 1 : i;
+}
+
+// Calls that are handled although an MPI library makes them, inside a call of the program's.
+constexpr bool handled_inside(Call call) { return call == Call::PMIx_Commit; }
+
+// The real functions, by call; null until first needed. Written once, by whoever finds the function first.
+extern std::atomic<void*> real_functions[kCallCount];
+
+// Finds the real function, notes it and the door; nullptr, said once, if no library defines it.
+void* bind(Call call);
+
+inline void* real(Call call) {
+  void* function = real_functions[static_cast<unsigned>(call)].load(std::memory_order_relaxed);
+  return function ? function : bind(call);
+}
+
+// Notes the door through which a call was first caught.
+void note_door(Call call, const char* door);
+
+// The call of that name, or kCount.
+Call call_named(const char* name);
+
+// Our own function of that call.
+void* wrapper_of(Call call);
+
+// Says whether the address is inside this library.
+bool is_ours(const void* address);
+
+}  // namespace AIRamp::Interposer

@@ -1,0 +1,220 @@
+#include "library.hpp"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "elf.hpp"
+
+// Weak: musl, which loads this library as if it were made for it, has neither. The second is pthread_atfork.
+extern "C" const char* gnu_get_libc_version() __attribute__((weak));
+extern "C" int __register_atfork(void (*)(), void (*)(), void (*)(), void*) __attribute__((weak));
+extern "C" void* __dso_handle;
+
+namespace AIRamp::Interposer {
+
+Options options;
+thread_local Thread thread __attribute__((tls_model("initial-exec")));
+std::atomic<void*> real_functions[kCallCount];
+
+namespace {
+
+Page private_page;  // where no file can be had, and in children made by fork
+std::atomic<std::uint32_t> lanes;
+const char* reasons[kMaxRows];
+char page_path[64];
+
+// Field 22 of /proc/self/stat; the second field may hold spaces and parentheses.
+std::uint64_t start_time() {
+  char text[1024];
+  int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  if (size <= 0) return 0;
+  text[size] = 0;
+  char* at = strrchr(text, ')');
+  for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+  std::uint64_t value = 0;
+  if (at)
+    for (at++; *at >= '0' && *at <= '9'; at++) value = value * 10 + static_cast<unsigned>(*at - '0');
+  return value;
+}
+
+// Opens this process's page in /dev/shm/airamp-UID, a folder that only its owner can write; -1 if that cannot be had.
+int open_page() {
+  char folder[40];
+  snprintf(folder, sizeof folder, "/dev/shm/airamp-%u", static_cast<unsigned>(geteuid()));
+  mkdir(folder, 0700);
+  int directory = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (directory < 0) return -1;
+  struct stat info;
+  // The system call: glibc's own fstat is younger than the oldest glibc that this library runs with.
+  if (syscall(SYS_fstat, directory, &info) != 0 || info.st_uid != geteuid() || (info.st_mode & 077)) {
+    close(directory);
+    return -1;
+  }
+  snprintf(page_path, sizeof page_path, "%s/%d", folder, static_cast<int>(getpid()));
+  unlink(page_path);
+  int file = openat(directory, strrchr(page_path, '/') + 1, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  close(directory);
+  if (file >= 0 && ftruncate(file, sizeof(Page)) == 0) return file;
+  if (file >= 0) close(file);
+  page_path[0] = 0;
+  return -1;
+}
+
+void make_page() {
+  int file = open_page();
+  if (file >= 0) {
+    void* memory = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    if (memory != MAP_FAILED) page = static_cast<Page*>(memory);
+  }
+  page->pid = static_cast<std::uint32_t>(getpid());
+  page->start_time = start_time();
+  page->row_count = kCallCount;
+  page->version = kPageVersion;
+  ssize_t size = readlink("/proc/self/exe", page->program, sizeof page->program - 1);
+  page->program[size > 0 ? size : 0] = 0;
+  for (unsigned i = 0; i < kCallCount; i++)
+    snprintf(page->rows[i].name, sizeof page->rows[i].name, "%s", kCallNames[i]);
+  for (unsigned i = 0; i < kMechanismCount; i++)
+    snprintf(page->mechanisms[i].name, sizeof page->mechanisms[i].name, "%s", kMechanismNames[i]);
+  page->magic = kPageMagic;
+}
+
+// Whether a comma-separated list holds the word.
+bool lists(const char* list, const char* word) {
+  std::size_t length = strlen(word);
+  for (const char* at = list; at && *at;) {
+    const char* end = strchrnul(at, ',');
+    if (static_cast<std::size_t>(end - at) == length && strncmp(at, word, length) == 0) return true;
+    at = *end ? end + 1 : end;
+  }
+  return false;
+}
+
+bool is(const char* value, const char* expected) { return value && strcmp(value, expected) == 0; }
+
+void read_options() {
+  options.debug = is(getenv("AIRAMP_DEBUG"), "hooks");
+  const char* off = getenv("AIRAMP_DISABLE");
+  for (int i = 0; i < kApiCount; i++) options.allowed[i] = !lists(off, kApiNames[i]);
+  const char* wire = getenv("AIRAMP_BF16_WIRE");
+  if (is(wire, "1")) options.wire = Wire::kAuto;
+  if (is(wire, "always")) options.wire = Wire::kAlways;
+  options.wire_allgather = is(getenv("AIRAMP_BF16_ALLGATHER"), "1");
+  const char* mode = getenv("AIRAMP_BF16_MODE");
+  if (is(mode, "A") || is(mode, "D")) options.wire_mode = mode[0];
+  options.wire_min = options.wire == Wire::kAlways ? 1024 : 1 << 20;
+  const char* least = getenv("AIRAMP_BF16_MIN");
+  if (least && *least) options.wire_min = atol(least);
+  options.shadow = is(getenv("AIRAMP_SHADOW"), "1");
+  options.report = getenv("AIRAMP_REPORT");
+  options.run = getenv("AIRAMP_RUN");
+  if (!options.run) options.run = "";
+}
+
+// A child made by fork is not a process that the vendors' libraries work in: everything passes through, and its
+// parent's page and report stay the parent's.
+void after_fork() {
+  for (bool& allowed : options.allowed) allowed = false;
+  options.report = nullptr;
+  page_path[0] = 0;
+  page = &private_page;
+}
+
+__attribute__((constructor)) void start() {
+  if (getauxval(AT_SECURE) || !gnu_get_libc_version || is(getenv("AIRAMP"), "off")) return;
+  read_options();
+  make_page();
+  auto asked = [](Mechanism m, bool on) { set_state(m, on ? State::kIdle : State::kOff, ""); };
+  asked(kBf16Wire, options.wire != Wire::kOff || options.shadow);
+  asked(kShadow, options.shadow);
+  __register_atfork(nullptr, nullptr, after_fork, &__dso_handle);
+}
+
+// The vendors' libraries may be gone already: nothing of theirs is called.
+__attribute__((destructor)) void finish() {
+  if (options.report) write_report();
+  if (page_path[0]) unlink(page_path);
+}
+
+}  // namespace
+
+Page* page = &private_page;
+
+void say(const char* format, ...) {
+  char text[512] = "airamp: ";
+  va_list arguments;
+  va_start(arguments, format);
+  int size = vsnprintf(text + 8, sizeof text - 9, format, arguments);
+  va_end(arguments);
+  std::size_t end = size < 0 ? 8 : 8 + static_cast<std::size_t>(size);
+  if (end > sizeof text - 2) end = sizeof text - 2;
+  text[end] = '\n';
+  if (write(STDERR_FILENO, text, end + 1) < 0) return;  // there is nobody to tell
+}
+
+void passed(Call call, const char* text) {
+  unsigned row = row_of(call);
+  page->rows[row].passed.fetch_add(1, std::memory_order_relaxed);
+  if (reasons[row] == text) return;
+  reasons[row] = text;
+  snprintf(page->rows[row].reason, sizeof page->rows[row].reason, "%s", text);
+}
+
+void set_state(Mechanism mechanism, State state, const char* text) {
+  MechanismRow& row = page->mechanisms[mechanism];
+  snprintf(row.reason, sizeof row.reason, "%s", text);
+  row.state.store(state, std::memory_order_release);
+}
+
+std::int64_t now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+std::uint32_t take_lane() {
+  std::uint32_t lane = lanes.fetch_add(1, std::memory_order_relaxed) + 1;
+  if (lane > kLanes) {
+    lanes.store(kLanes, std::memory_order_relaxed);
+    lane = kLanes;
+  }
+  return thread.lane = lane;
+}
+
+bool is_ours(const void* address) { return elf::object_of(address).contains(reinterpret_cast<const void*>(&say)); }
+
+void note_door(Call call, const char* door) {
+  HookRow& row = page->rows[row_of(call)];
+  if (row.door[0]) return;
+  snprintf(row.door, sizeof row.door, "%s", door);
+  if (options.debug) say("%s is hooked through %s.", kCallNames[static_cast<unsigned>(call)], door);
+}
+
+void* bind(Call call) {
+  unsigned i = static_cast<unsigned>(call);
+  void* function = elf::find(kCallNames[i]);
+  if (!function) {
+    static std::atomic<bool> said[kCallCount];
+    if (!said[i].exchange(true)) say("%s was called, but no loaded library defines it.", kCallNames[i]);
+    return nullptr;
+  }
+  void* none = nullptr;
+  if (real_functions[i].compare_exchange_strong(none, function))
+    note_door(call, kCallApis[i] == kMpi && !handled_inside(call) ? "pmpi" : "preload");
+  return real_functions[i].load();
+}
+
+}  // namespace AIRamp::Interposer

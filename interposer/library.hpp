@@ -1,0 +1,82 @@
+#pragma once
+
+#include "calls.hpp"
+#include "page.hpp"
+
+// What every part of the library shares: options, counters, and what is said to the user. Nothing here needs more than
+// libc, allocates after the start, or throws.
+namespace AIRamp::Interposer {
+
+enum class Wire { kOff, kAuto, kAlways };
+
+// From the environment, read once when the library is loaded. `airamp run` sets it.
+struct Options {
+  bool allowed[kApiCount] = {};  // not named in AIRAMP_DISABLE; none under AIRAMP=off, in setuid programs, with musl,
+                                 // and in children made by fork
+  Wire wire = Wire::kOff;        // AIRAMP_BF16_WIRE=1 or always
+  bool wire_allgather = false;   // AIRAMP_BF16_ALLGATHER=1
+  char wire_mode = 'B';          // AIRAMP_BF16_MODE=A, B or D
+  long wire_min = 0;             // AIRAMP_BF16_MIN, bytes of float32
+  bool shadow = false;           // AIRAMP_SHADOW=1
+  bool debug = false;            // AIRAMP_DEBUG=hooks
+  const char* report = nullptr;  // AIRAMP_REPORT
+  const char* run = "";          // AIRAMP_RUN: names the run whose processes share a report
+};
+extern Options options;
+
+// What this process shows; never null.
+extern Page* page;
+
+// One line on standard error, after "airamp: ".
+void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+// `text` must be a literal: it is compared by address. Both keep the latest reason and copy it to the page.
+void passed(Call call, const char* text);
+void set_state(Mechanism mechanism, State state, const char* text);
+
+inline void gained(Mechanism mechanism, std::int64_t bytes, std::int64_t nanoseconds) {
+  MechanismRow& row = page->mechanisms[mechanism];
+  row.calls.fetch_add(1, std::memory_order_relaxed);
+  row.bytes_saved.fetch_add(bytes, std::memory_order_relaxed);
+  row.nanoseconds_saved.fetch_add(nanoseconds, std::memory_order_relaxed);
+}
+
+std::int64_t now_ns();
+
+// Writes this process's part of the report to options.report, adding to what others of the same run wrote.
+void write_report();
+
+struct Thread {
+  std::uint32_t depth;  // of hooked calls that this thread is inside of
+  std::uint32_t lane;   // of the page's counters, from 1; 0: none yet
+};
+extern thread_local Thread thread __attribute__((tls_model("initial-exec")));
+std::uint32_t take_lane();
+
+// A hooked call of this thread. Only the outermost is the program's own; what a vendor's library calls from inside is
+// not counted and passes through.
+class Scope {
+ public:
+  explicit Scope(Call call) : outermost_(thread.depth++ == 0 && allowed(call)) {
+    if (!outermost_) return;
+    std::uint32_t lane = thread.lane ? thread.lane : take_lane();
+    auto& count = page->calls[lane - 1][row_of(call)];
+    if (lane < kLanes) {
+      count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    } else {
+      count.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  ~Scope() { thread.depth--; }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+  bool handles(Call call) const { return outermost_ || (handled_inside(call) && allowed(call)); }
+
+ private:
+  static bool allowed(Call call) { return options.allowed[kCallApis[static_cast<unsigned>(call)]]; }
+
+  bool outermost_;
+};
+
+}  // namespace AIRamp::Interposer

@@ -1,0 +1,314 @@
+// An MPI program that knows nothing of AIRamp. mpi_program CASE [ARGUMENT]: exit 0 if what the case states holds on
+// this rank. Errors are measured against sums in double precision, which are never compressed.
+
+#include <mpi.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+int failures = 0;
+int rank = 0, size = 0;
+
+#define EXPECT(condition, ...)                                                    \
+  do {                                                                            \
+    if (!(condition)) {                                                           \
+      failures++;                                                                 \
+      std::fprintf(stderr, "rank %d, line %d: %s: ", rank, __LINE__, #condition); \
+      std::fprintf(stderr, __VA_ARGS__);                                          \
+      std::fputc('\n', stderr);                                                   \
+    }                                                                             \
+  } while (0)
+
+// Of mean 0 and variance 1, roughly normal.
+std::vector<float> numbers(std::size_t count, int seed) {
+  std::uint64_t state = static_cast<std::uint64_t>(seed) * 0x9e3779b97f4a7c15u + 1;
+  std::vector<float> v(count);
+  for (float& x : v) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    int sum = 0;
+    for (int shift = 32; shift < 64; shift += 8) sum += static_cast<int>(state >> shift & 0xff);
+    x = static_cast<float>(sum - 510) / 147.8f + static_cast<float>(state >> 8 & 0xffff) * 1e-7f;
+  }
+  return v;
+}
+
+// (2u + u²) with u = 2⁻⁸, of two roundings to bfloat16.
+constexpr double kBound = 2.0 / 256 + 1.0 / 65536;
+
+// Holds y against the sum of all ranks' x. Returns the root of the mean square error relative to the inputs' norm.
+double check_sum(const std::vector<float>& x, const float* y, MPI_Comm comm, double bound) {
+  std::size_t n = x.size();
+  std::vector<double> in(2 * n), out(2 * n);
+  for (std::size_t i = 0; i < n; i++) {
+    in[i] = x[i];
+    in[n + i] = std::fabs(x[i]);
+  }
+  MPI_Allreduce(in.data(), out.data(), static_cast<int>(2 * n), MPI_DOUBLE, MPI_SUM, comm);
+  std::size_t wrong = 0;
+  double squares = 0, norm = 0;
+  for (std::size_t i = 0; i < n; i++) {
+    double error = std::fabs(y[i] - out[i]);
+    wrong += !(error <= bound * out[n + i]);
+    squares += error * error;
+    norm += out[n + i] * out[n + i];
+  }
+  EXPECT(wrong == 0, "%zu of %zu elements are out of bounds", wrong, n);
+  return n ? std::sqrt(squares / norm) : 0;
+}
+
+void check_same_bits(const float* y, std::size_t count, MPI_Comm comm) {
+  // A sum over the bits, unsigned and exact.
+  std::uint64_t mine = 0, low = 0, high = 0;
+  for (std::size_t i = 0; i < count; i++) {
+    std::uint32_t bits;
+    std::memcpy(&bits, y + i, 4);
+    mine = mine * 1099511628211u + bits;
+  }
+  MPI_Allreduce(&mine, &low, 1, MPI_UINT64_T, MPI_MIN, comm);
+  MPI_Allreduce(&mine, &high, 1, MPI_UINT64_T, MPI_MAX, comm);
+  EXPECT(low == high, "the ranks differ");
+}
+
+// sums BOUND_MIN BOUND_MAX: the error lies between, for many shapes of calls.
+void sums(double least, double most) {
+  auto judge = [&](double rms) { EXPECT(rms >= least && rms <= most, "rms %g", rms); };
+  double bound = most > 1e-6 ? kBound + 1e-6 : 1e-6;
+  MPI_Comm half, twin, reversed;
+  MPI_Comm_split(MPI_COMM_WORLD, rank % 2, rank, &half);
+  MPI_Comm_dup(MPI_COMM_WORLD, &twin);
+  MPI_Comm_split(MPI_COMM_WORLD, 0, size - rank, &reversed);
+  for (MPI_Comm comm : {MPI_COMM_WORLD, half, twin, reversed}) {
+    int members = 0;
+    MPI_Comm_size(comm, &members);
+    for (int count : {262147, 1 << 18}) {
+      std::vector<float> x = numbers(static_cast<std::size_t>(count), rank + count), y(x.size());
+      std::vector<float> before = x;
+      int e = MPI_Allreduce(x.data(), y.data(), count, MPI_FLOAT, MPI_SUM, comm);
+      EXPECT(e == MPI_SUCCESS, "%d", e);
+      EXPECT(std::memcmp(x.data(), before.data(), x.size() * 4) == 0, "the input was changed");
+      if (members > 1) judge(check_sum(x, y.data(), comm, bound));
+      check_same_bits(y.data(), y.size(), comm);
+      y = x;
+      MPI_Allreduce(MPI_IN_PLACE, y.data(), count, MPI_FLOAT, MPI_SUM, comm);
+      if (members > 1) judge(check_sum(x, y.data(), comm, bound));
+      check_same_bits(y.data(), y.size(), comm);
+    }
+  }
+  // Several chunks, and not a multiple of one.
+  std::vector<float> x = numbers((std::size_t{4} << 20) + 12345, rank), y(x.size());
+  MPI_Allreduce(x.data(), y.data(), static_cast<int>(x.size()), MPI_FLOAT, MPI_SUM, twin);
+  judge(check_sum(x, y.data(), twin, bound));
+  check_same_bits(y.data(), y.size(), twin);
+  MPI_Comm_free(&half);
+  MPI_Comm_free(&twin);
+  MPI_Comm_free(&reversed);
+}
+
+// Everything here must be the same as without AIRamp, bit for bit where it is exact.
+void untouched() {
+  const int n = 1 << 19;
+  std::vector<int> i(n, rank + 1), isum(n);
+  MPI_Allreduce(i.data(), isum.data(), n, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  EXPECT(isum[n - 1] == size * (size + 1) / 2, "%d", isum[n - 1]);
+
+  std::vector<double> d(n, 1.0 / 3), dsum(n);
+  MPI_Allreduce(d.data(), dsum.data(), n, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  EXPECT(std::fabs(dsum[0] - size / 3.0) < 1e-15, "%g", dsum[0]);
+
+  std::vector<float> x(n, 1 + static_cast<float>(rank) * 1e-6f), y(n);
+  MPI_Allreduce(x.data(), y.data(), n, MPI_FLOAT, MPI_MAX, MPI_COMM_WORLD);
+  EXPECT(y[7] == 1 + static_cast<float>(size - 1) * 1e-6f, "%.9g", y[7]);
+
+  MPI_Op op;
+  MPI_Op_create(
+      [](void* a, void* b, int* count, MPI_Datatype*) {
+        for (int k = 0; k < *count; k++) static_cast<float*>(b)[k] += static_cast<float*>(a)[k];
+      },
+      1, &op);
+  std::fill(x.begin(), x.end(), 1.00001f);
+  MPI_Allreduce(x.data(), y.data(), n, MPI_FLOAT, op, MPI_COMM_WORLD);
+  EXPECT(std::fabs(y[0] - static_cast<float>(size) * 1.00001f) < 1e-5, "%.9g", y[0]);
+  MPI_Op_free(&op);
+
+  MPI_Datatype pair;
+  MPI_Type_contiguous(2, MPI_FLOAT, &pair);
+  MPI_Type_commit(&pair);
+  std::vector<float> all(static_cast<std::size_t>(2 * n) * static_cast<std::size_t>(size));
+  std::vector<float> mine(2 * n, 1.00001f * static_cast<float>(rank + 1));
+  MPI_Allgather(mine.data(), n, pair, all.data(), n, pair, MPI_COMM_WORLD);
+  EXPECT(all[all.size() - 1] == 1.00001f * static_cast<float>(size), "%.9g", all[all.size() - 1]);
+  MPI_Type_free(&pair);
+
+  // Small payloads, none at all, and calls that return early.
+  float one = 1.00001f, sum = 0;
+  MPI_Allreduce(&one, &sum, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  EXPECT(std::fabs(sum - static_cast<float>(size) * 1.00001f) < 1e-5, "%.9g", sum);
+  EXPECT(MPI_Allreduce(&one, &sum, 0, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS, "count 0");
+  std::vector<std::vector<float>> outputs(3, std::vector<float>(n));
+  MPI_Request requests[3];
+  for (int k = 0; k < 3; k++)
+    MPI_Iallreduce(x.data(), outputs[static_cast<std::size_t>(k)].data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD,
+                   &requests[k]);
+  for (int done = 0; done < 3; done++) {
+    int which = -1;
+    MPI_Waitany(3, requests, &which, MPI_STATUS_IGNORE);
+    float first = outputs[static_cast<std::size_t>(which)][0];
+    EXPECT(std::fabs(first - static_cast<float>(size) * 1.00001f) < 1e-5, "%.9g", first);
+  }
+
+  // Two groups that talk through an intercommunicator.
+  if (size >= 2) {
+    MPI_Comm local, inter;
+    MPI_Comm_split(MPI_COMM_WORLD, rank % 2, rank, &local);
+    MPI_Intercomm_create(local, 0, MPI_COMM_WORLD, rank % 2 ? 0 : 1, 5, &inter);
+    int others = 0;
+    MPI_Comm_remote_size(inter, &others);
+    MPI_Allreduce(x.data(), y.data(), n, MPI_FLOAT, MPI_SUM, inter);
+    EXPECT(std::fabs(y[3] - static_cast<float>(others) * 1.00001f) < 1e-5, "%.9g", y[3]);
+    MPI_Comm_free(&inter);
+    MPI_Comm_free(&local);
+  }
+
+  // Errors and their handlers.
+  MPI_Comm twin;
+  MPI_Comm_dup(MPI_COMM_WORLD, &twin);
+  MPI_Comm_set_errhandler(twin, MPI_ERRORS_RETURN);
+  int kind = 0, e = MPI_Allreduce(x.data(), y.data(), -1, MPI_FLOAT, MPI_SUM, twin);
+  MPI_Error_class(e, &kind);
+  EXPECT(kind == MPI_ERR_COUNT, "class %d", kind);
+  e = MPI_Allreduce(x.data(), y.data(), n, MPI_DATATYPE_NULL, MPI_SUM, twin);
+  MPI_Error_class(e, &kind);
+  EXPECT(kind == MPI_ERR_TYPE || kind == MPI_ERR_OP, "class %d", kind);  // Open MPI's way of putting it
+  e = MPI_Allreduce(x.data(), y.data(), n, MPI_FLOAT, MPI_OP_NULL, twin);
+  MPI_Error_class(e, &kind);
+  EXPECT(kind == MPI_ERR_OP, "class %d", kind);
+  MPI_Comm_free(&twin);
+}
+
+// NaN and infinity arrive, on all ranks alike.
+void specials() {
+  const int n = 1 << 19;
+  std::vector<float> x(n, 1), y(n);
+  if (rank == 0) {
+    x[1] = std::numeric_limits<float>::quiet_NaN();
+    x[n - 2] = std::numeric_limits<float>::infinity();
+    x[5] = std::numeric_limits<float>::infinity();
+    std::uint32_t bits = 0x7f800001;  // rounding without a guard would make it infinite
+    std::memcpy(&x[n / 2], &bits, 4);
+  }
+  if (rank == size - 1) x[5] = -std::numeric_limits<float>::infinity();
+  MPI_Allreduce(x.data(), y.data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  EXPECT(std::isnan(y[1]) && std::isnan(y[5]) && std::isnan(y[n / 2]), "%g %g %g", y[1], y[5], y[n / 2]);
+  EXPECT(y[n - 2] == std::numeric_limits<float>::infinity(), "%g", y[n - 2]);
+  EXPECT(y[0] == static_cast<float>(size), "%g", y[0]);
+  check_same_bits(y.data(), y.size(), MPI_COMM_WORLD);
+}
+
+// gather BOUND_MIN BOUND_MAX: relative errors of an all-gather.
+void gather(double least, double most) {
+  const std::size_t n = 1 << 19;
+  std::vector<float> x = numbers(n, rank), all(n * static_cast<std::size_t>(size)), in_place(all.size());
+  MPI_Allgather(x.data(), n, MPI_FLOAT, all.data(), n, MPI_FLOAT, MPI_COMM_WORLD);
+  std::copy(x.begin(), x.end(), in_place.begin() + static_cast<std::ptrdiff_t>(n) * rank);
+  MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, in_place.data(), n, MPI_FLOAT, MPI_COMM_WORLD);
+  EXPECT(std::memcmp(all.data(), in_place.data(), all.size() * 4) == 0, "in place differs");
+  double worst = 0;
+  for (int r = 0; r < size; r++) {
+    std::vector<float> theirs = numbers(n, r);
+    for (std::size_t i = 0; i < n; i++) {
+      double error = std::fabs(all[n * static_cast<std::size_t>(r) + i] - theirs[i]);
+      worst = std::max(worst, error / std::max(1e-30, std::fabs(static_cast<double>(theirs[i]))));
+    }
+  }
+  EXPECT(worst >= least && worst <= most, "worst %g", worst);
+  check_same_bits(all.data(), all.size(), MPI_COMM_WORLD);
+  // Ranks that name the same floats by different types must not part ways.
+  MPI_Datatype row;
+  MPI_Type_contiguous(static_cast<int>(n), MPI_FLOAT, &row);
+  MPI_Type_commit(&row);
+  if (rank == 0) {
+    MPI_Allgather(x.data(), 1, row, in_place.data(), 1, row, MPI_COMM_WORLD);
+  } else {
+    MPI_Allgather(x.data(), n, MPI_FLOAT, in_place.data(), n, MPI_FLOAT, MPI_COMM_WORLD);
+  }
+  EXPECT(in_place[n * static_cast<std::size_t>(rank)] == x[0], "%g", in_place[0]);
+  MPI_Type_free(&row);
+}
+
+// The losses of a network of two layers, trained on random data split over the ranks, from one seed.
+void train(int seed) {
+  constexpr int kIn = 32, kHidden = 2048, kSamples = 64, kSteps = 40;
+  std::vector<float> w1 = numbers(kIn * kHidden, seed), w2 = numbers(kHidden, seed + 1),
+                     teacher = numbers(kIn, seed + 2);
+  for (float& w : w1) w *= 0.2f;
+  for (float& w : w2) w *= 0.02f;
+  std::vector<float> x = numbers(kIn * kSamples, seed + 100 + rank);
+  std::vector<float> gradient(w1.size() + w2.size() + 1), hidden(kHidden);
+  double loss = 0;
+  for (int step = 0; step < kSteps; step++) {
+    std::fill(gradient.begin(), gradient.end(), 0.0f);
+    for (int s = 0; s < kSamples; s++) {
+      const float* in = x.data() + s * kIn;
+      float target = 0, output = 0;
+      for (int i = 0; i < kIn; i++) target += teacher[static_cast<std::size_t>(i)] * in[i];
+      target = std::sin(target * 0.3f);
+      for (int h = 0; h < kHidden; h++) {
+        float sum = 0;
+        for (int i = 0; i < kIn; i++) sum += w1[static_cast<std::size_t>(h * kIn + i)] * in[i];
+        hidden[static_cast<std::size_t>(h)] = sum > 0 ? sum : 0;
+        output += hidden[static_cast<std::size_t>(h)] * w2[static_cast<std::size_t>(h)];
+      }
+      float difference = (output - target) / static_cast<float>(kSamples * size);
+      gradient.back() += 0.5f * (output - target) * difference;
+      for (int h = 0; h < kHidden; h++) {
+        auto k = static_cast<std::size_t>(h);
+        gradient[w1.size() + k] += difference * hidden[k];
+        if (hidden[k] <= 0) continue;
+        for (int i = 0; i < kIn; i++) gradient[k * kIn + static_cast<std::size_t>(i)] += difference * w2[k] * in[i];
+      }
+    }
+    MPI_Allreduce(MPI_IN_PLACE, gradient.data(), static_cast<int>(gradient.size()), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    const float rate = 4e-4f;
+    for (std::size_t i = 0; i < w1.size(); i++) w1[i] -= rate * gradient[i];
+    for (std::size_t i = 0; i < w2.size(); i++) w2[i] -= rate * gradient[w1.size() + i];
+    loss = gradient.back();
+  }
+  check_same_bits(w1.data(), w1.size(), MPI_COMM_WORLD);
+  if (rank == 0) std::printf("loss %.9g\n", loss);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  MPI_Init(&argc, &argv);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  std::string what = argc > 1 ? argv[1] : "";
+  double a = argc > 2 ? std::atof(argv[2]) : 0, b = argc > 3 ? std::atof(argv[3]) : 0;
+  if (what == "sums") {
+    sums(a, b);
+  } else if (what == "untouched") {
+    untouched();
+  } else if (what == "specials") {
+    specials();
+  } else if (what == "gather") {
+    gather(a, b);
+  } else if (what == "train") {
+    train(static_cast<int>(a));
+  } else {
+    failures = 1;
+    std::fprintf(stderr, "no case is named %s\n", what.c_str());
+  }
+  int all = 0;
+  MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  MPI_Finalize();
+  return all != 0;
+}
