@@ -55,9 +55,9 @@ std::uint32_t take_lane();
 
 // A hooked call of this thread. Only the outermost is the program's own; what a vendor's library calls from inside is
 // not counted and passes through.
-class Scope {
+class HookedCall {
  public:
-  explicit Scope(Call call) : outermost_(thread.depth++ == 0 && allowed(call)) {
+  explicit HookedCall(Call call) : outermost_(thread.depth++ == 0 && allowed(call)) {
     if (!outermost_) return;
     std::uint32_t lane = thread.lane ? thread.lane : take_lane();
     auto& count = page->calls[lane - 1][row_of(call)];
@@ -67,9 +67,9 @@ class Scope {
       count.fetch_add(1, std::memory_order_relaxed);
     }
   }
-  ~Scope() { thread.depth--; }
-  Scope(const Scope&) = delete;
-  Scope& operator=(const Scope&) = delete;
+  ~HookedCall() { thread.depth--; }
+  HookedCall(const HookedCall&) = delete;
+  HookedCall& operator=(const HookedCall&) = delete;
 
   bool handles(Call call) const { return outermost_ || (handled_inside(call) && allowed(call)); }
 

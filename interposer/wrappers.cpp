@@ -21,8 +21,8 @@ extern "C" {
   AIRAMP_EXPORT result name parameters {                                             \
     auto* function = reinterpret_cast<name##_t*>(real(Call::name));                  \
     if (!function) return missing;                                                   \
-    Scope scope(Call::name);                                                         \
-    if (!scope.handles(Call::name)) return function arguments;                       \
+    HookedCall hooked(Call::name);                                                   \
+    if (!hooked.handles(Call::name)) return function arguments;                      \
     return ([&](auto... values) { return handler(function, values...); } arguments); \
   }
 #include "calls.def"
