@@ -48,6 +48,13 @@ constexpr Setting kSettings[] = {
     {"sim_chips", Kind::text, "files", "",
      "Descriptions of simulated chips, separated by colons; without one there is a single example. Read once a process.",
      ""},
+    {"openvino_library", Kind::text, "path", "",
+     "libopenvino_c.so to host; empty: the one that the loader finds, else that of a Python installation.", ""},
+    {"onnxruntime_library", Kind::text, "path", "",
+     "libonnxruntime.so to host; empty: the one that the loader finds, else that of a Python installation.", ""},
+    {"onnxruntime_providers", Kind::text, "paths", "",
+     "Libraries of execution providers for ONNX Runtime, separated by colons; those beside it are found by themselves.",
+     ""},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
     {"log_level", Kind::choice, "", "warning", "What is written to stderr.", "error|warning|info|debug"},
 };

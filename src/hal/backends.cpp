@@ -21,6 +21,12 @@ const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 namespace null {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
+namespace onnxruntime {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
+namespace openvino {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
 namespace reference {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
@@ -32,6 +38,8 @@ std::span<const InTreeBackend> in_tree_backends() {
   static constexpr InTreeBackend kBackends[] = {
       {"cpu", cpu::entry, true},
       {"reference", reference::entry, true},
+      {"openvino", openvino::entry, false},
+      {"onnxruntime", onnxruntime::entry, false},
       {"null", null::entry, false},
       {"sim", sim::entry, false},
   };

@@ -1,8 +1,8 @@
 // Test data: serialized tensors, sequences, optionals and maps, read and written.
 #include <algorithm>
 
+#include "base/proto.hpp"
 #include "import/onnx.hpp"
-#include "import/proto.hpp"
 #include "import/tensor_proto.hpp"
 
 namespace ai_vmm {

@@ -8,8 +8,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/proto.hpp"
 #include "import/onnx.hpp"
-#include "import/proto.hpp"
 #include "import/tensor_proto.hpp"
 #include "import/type_proto.hpp"
 

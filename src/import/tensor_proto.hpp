@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "import/proto.hpp"
+#include "base/proto.hpp"
 
 namespace ai_vmm {
 

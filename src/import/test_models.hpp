@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "base/proto.hpp"
 #include "import/onnx.hpp"
-#include "import/proto.hpp"
 
 namespace ai_vmm::test {
 

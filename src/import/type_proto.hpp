@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/proto.hpp"
 #include "graph/graph.hpp"
-#include "import/proto.hpp"
 
 namespace ai_vmm {
 

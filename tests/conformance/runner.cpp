@@ -22,6 +22,7 @@
 #include "ai_vmm/vmm.hpp"
 #include "base/numbers.hpp"
 #include "base/text.hpp"
+#include "hal/device.hpp"
 #include "import/onnx.hpp"
 #include "ops/ref.hpp"
 
@@ -32,7 +33,7 @@ namespace {
 
 constexpr char kHelp[] =
     R"(usage: conformance [--data DIR] [--backend NAME] [--suite NAME]... [--filter TEXT] [--list FILE] [--jobs N]
-                   [--threads N] [--timeout SECONDS] [--passed]
+                   [--threads N] [--timeout SECONDS] [--passed] [--refusals [--least N]]
 
   --data DIR      folder of suites of cases (default build/conformance)
   --backend NAME  backend to deploy on (default reference); nothing falls back to the reference in silence
@@ -43,14 +44,17 @@ constexpr char kHelp[] =
   --threads N     threads of each deployment (default 1)
   --timeout S     seconds a case may take (default 60)
   --passed        print the names of cases that pass, too
+  --refusals      for backends that host another engine: nodes that it refuses fall to the reference, and the case
+                  counts as refused; its values must be right nevertheless
+  --least N       with --refusals: fewer cases than N that run wholly on the backend fail the run
 )";
 
 struct Options {
   fs::path data = "build/conformance";
   std::string backend = "reference", filter, list;
   std::set<std::string> suites;
-  int jobs = 2, threads = 1, timeout = 60;
-  bool print_passed = false;
+  int jobs = 2, threads = 1, timeout = 60, least = 0;
+  bool print_passed = false, refusals = false;
 };
 
 struct Slot {  // one data file of a case: input_<k>.pb or output_<k>.pb
@@ -210,17 +214,21 @@ Status check_inferred(const Port& port, const Data& actual) {
 
 // ---------------------------------------------------------------- one case
 
-Status run_case(Case c, const Options& options) {
+// `refused` receives why nodes ran on the reference instead of the backend.
+Status run_case(Case c, const Options& options, std::string& refused) {
   AI_VMM_TRY(read_description(c));
   VMM vmm;
   DeployOptions how;
   how.backend = options.backend;
   how.threads = options.threads;
-  how.allow_reference = options.backend == "reference";
+  how.allow_reference = options.backend == "reference" || options.refusals;
   how.deterministic = true;
   how.seed = 1;
   auto deployed = vmm.deploy((c.folder / "model.onnx").string(), how);
   if (!deployed.ok()) return std::move(deployed).status().during("deploying");
+  if (options.refusals)
+    for (const Fallback& f : deployed->report().fallbacks)
+      if (f.runs_on == "reference") refused += (refused.empty() ? "" : "; ") + f.op + ": " + f.reason;
   for (int set = 0;; ++set) {
     fs::path folder = c.folder / ("test_data_set_" + std::to_string(set));
     if (!fs::exists(folder)) return set > 0 ? Status() : Status(Code::not_found, "The case has no data set.");
@@ -260,6 +268,7 @@ struct Worker {
 };
 
 constexpr char kVerdict = '\x01';
+constexpr std::string_view kOk = "ok", kRefused = "refused: ";
 
 Worker start(const Case& c, const Options& options) {
   int ends[2];
@@ -277,8 +286,11 @@ Worker start(const Case& c, const Options& options) {
     dup2(ends[1], STDERR_FILENO);
     close(ends[0]);
     close(ends[1]);
-    Status status = run_case(c, options);
-    std::string verdict = kVerdict + (status.ok() ? std::string("ok") : status.message());
+    std::string refused;
+    Status status = run_case(c, options, refused);
+    std::string verdict = kVerdict + (!status.ok()      ? status.message()
+                                      : refused.empty() ? std::string(kOk)
+                                                        : std::string(kRefused) + refused);
     for (size_t done = 0; done < verdict.size();) {
       ssize_t n = write(STDERR_FILENO, verdict.data() + done, verdict.size() - done);
       if (n <= 0) break;
@@ -290,7 +302,7 @@ Worker start(const Case& c, const Options& options) {
   return {&c, pid, ends[0], Clock::now() + std::chrono::seconds(options.timeout), ""};
 }
 
-// "" when the case passed, otherwise why not.
+// "" when the case passed wholly on the backend, otherwise why not; begins with kRefused when the reference helped.
 std::string finish(Worker& w, bool late, int timeout) {
   if (late) kill(w.pid, SIGKILL);
   int status = 0;
@@ -298,7 +310,7 @@ std::string finish(Worker& w, bool late, int timeout) {
   close(w.pipe);
   if (late) return "took longer than " + std::to_string(timeout) + " s";
   size_t mark = w.text.find(kVerdict);
-  if (mark != std::string::npos) return w.text.substr(mark + 1) == "ok" ? "" : w.text.substr(mark + 1);
+  if (mark != std::string::npos) return w.text.substr(mark + 1) == kOk ? "" : w.text.substr(mark + 1);
   std::string how = WIFSIGNALED(status) ? std::string("killed by signal ") + strsignal(WTERMSIG(status))
                                         : "left with exit status " + std::to_string(WEXITSTATUS(status));
   std::string tail(trim(w.text));
@@ -306,7 +318,7 @@ std::string finish(Worker& w, bool late, int timeout) {
   return tail.empty() ? how : how + ": " + tail;
 }
 
-// Calls done(case, why) for each case; why is "" when it passed.
+// Calls done(case, why) for each case, with what `finish` says.
 template <class F>
 void run_all(const std::vector<Case>& cases, const Options& options, F&& done) {
   std::vector<Worker> workers;
@@ -389,8 +401,8 @@ Options parse(int argc, char** argv) {
       std::fputs(kHelp, stdout);
       std::exit(0);
     }
-    if (flag == "--passed") {
-      o.print_passed = true;
+    if (flag == "--passed" || flag == "--refusals") {
+      (flag == "--passed" ? o.print_passed : o.refusals) = true;
       continue;
     }
     if (i + 1 == argc) usage("option " + flag + " is unknown or lacks its value.");
@@ -415,6 +427,8 @@ Options parse(int argc, char** argv) {
       positive(o.threads);
     else if (flag == "--timeout")
       positive(o.timeout);
+    else if (flag == "--least")
+      positive(o.least);
     else
       usage("option " + flag + " is unknown.");
   }
@@ -432,31 +446,44 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "conformance: no case in %s matches.\n", options.data.c_str());
     return 2;
   }
+  if (options.refusals)  // an engine's library is loaded once, not in every case's process
+    if (auto device = Device::open(options.backend); !device.ok()) {
+      std::fprintf(stderr, "conformance: %s\n", device.status().message().c_str());
+      return 2;
+    }
   struct Count {
-    int passed = 0, failed = 0, skipped = 0;
+    int passed = 0, failed = 0, skipped = 0, refused = 0;
   };
   std::map<std::string, Count> by_suite;
   Count total;
   bool terminal = isatty(STDERR_FILENO) != 0;
   size_t finished = 0;
-  run_all(cases, options, [&](const Case& c, const std::string& why) {
+  run_all(cases, options, [&](const Case& c, std::string why) {
     Count& suite = by_suite[c.suite];
+    bool refused = why.starts_with(kRefused);
+    if (refused && options.print_passed) std::printf("ref  %s/%s: %s\n", c.suite.c_str(), c.name.c_str(), why.c_str());
+    if (refused) why.clear();
     bool is_listed = listed.contains(c.name);
     if (why.empty() && is_listed)
       std::printf("FAIL %s/%s passes, but is listed: %s\n", c.suite.c_str(), c.name.c_str(), listed[c.name].c_str());
-    else if (why.empty() && options.print_passed)
+    else if (why.empty() && !refused && options.print_passed)
       std::printf("ok   %s/%s\n", c.suite.c_str(), c.name.c_str());
     else if (!why.empty() && !is_listed)
       std::printf("FAIL %s/%s: %s\n", c.suite.c_str(), c.name.c_str(), why.c_str());
-    for (Count* n : {&suite, &total}) ++(why.empty() != is_listed ? (is_listed ? n->skipped : n->passed) : n->failed);
+    for (Count* n : {&suite, &total})
+      ++(why.empty() == is_listed ? n->failed : is_listed ? n->skipped : refused ? n->refused : n->passed);
     if (++finished % 50 == 0 && terminal) std::fprintf(stderr, "\r%zu of %zu", finished, cases.size());
   });
   if (terminal) std::fputc('\r', stderr);
-  std::printf("\n%-20s %8s %8s %8s %8s\n", ("backend " + options.backend).c_str(), "passed", "failed", "listed",
-              "share");
+  std::printf("\n%-20s %8s %8s %8s %8s %8s\n", ("backend " + options.backend).c_str(), "passed", "refused", "failed",
+              "listed", "share");
   for (const auto& [suite, n] : by_suite)
-    std::printf("%-20s %8d %8d %8d %7.1f%%\n", suite.c_str(), n.passed, n.failed, n.skipped,
-                100.0 * n.passed / (n.passed + n.failed + n.skipped));
-  std::printf("%d passed, %d failed, %d skipped\n", total.passed, total.failed, total.skipped);
-  return total.failed == 0 ? 0 : 1;
+    std::printf("%-20s %8d %8d %8d %8d %7.1f%%\n", suite.c_str(), n.passed, n.refused, n.failed, n.skipped,
+                100.0 * n.passed / (n.passed + n.refused + n.failed + n.skipped));
+  std::printf("%d passed, %d refused, %d failed, %d listed\n", total.passed, total.refused, total.failed,
+              total.skipped);
+  if (total.passed < options.least)
+    std::printf("FAIL only %d cases ran wholly on %s; there must be %d.\n", total.passed, options.backend.c_str(),
+                options.least);
+  return total.failed == 0 && total.passed >= options.least ? 0 : 1;
 }

@@ -150,6 +150,12 @@ class ProtoWriter {
     raw(value.size());
     out_.append(value);
   }
+  void f32(uint32_t field, float value) {
+    raw(uint64_t(field) << 3 | 5);
+    char four[4];
+    std::memcpy(four, &value, 4);
+    out_.append(four, 4);
+  }
   std::string take() { return std::move(out_); }
 
  private:
