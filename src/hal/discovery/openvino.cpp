@@ -4,7 +4,7 @@
 #include "base/library.hpp"
 #include "base/text.hpp"
 #include "hal/discovery/runtimes.hpp"
-#include "hal/discovery/tree.hpp"
+#include "base/tree.hpp"
 
 namespace ai_vmm {
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "hal/discovery/accelerator.hpp"
-#include "hal/discovery/tree.hpp"
+#include "base/tree.hpp"
 
 namespace ai_vmm {
 

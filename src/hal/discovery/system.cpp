@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <tuple>
 
+#include "base/amd_topology.hpp"
 #include "base/text.hpp"
 #include "hal/discovery/pci_names.hpp"
 
@@ -110,30 +111,13 @@ void read_habana(const Tree& tree, const std::string& at, Accelerator& a) {
     if (auto version = tree.text(at + "/" + file); version && !version->empty()) a.firmware[shown] = *version;
 }
 
-// AMD's compute driver: one folder a node, "key value" lines. Processors are nodes too, with no vector units.
 void read_kfd(const Tree& tree, std::vector<Accelerator>& accelerators) {
-  const std::string nodes = "/sys/class/kfd/kfd/topology/nodes";
-  for (const std::string& n : tree.names(nodes)) {
-    std::map<std::string, int64_t> p;
-    const std::string properties = tree.text(nodes + "/" + n + "/properties").value_or("");
-    for (std::string_view line : split(properties, '\n')) {
-      size_t space = line.find(' ');
-      if (space == line.npos) continue;
-      if (auto value = parse_number(trim(line.substr(space)))) p[std::string(line.substr(0, space))] = *value;
-    }
-    if (p["simd_count"] <= 0 || !p.count("location_id")) continue;
-    int64_t place = p["location_id"];
-    auto pci = PciAddress::of(p["domain"], place >> 8, (place >> 3) & 31, place & 7);
+  for (const AmdNode& n : amd_nodes(tree))
     for (Accelerator& a : accelerators) {
-      if (!pci || a.pci != pci) continue;
-      if (int64_t v = p["gfx_target_version"]; v > 0 && v < 1000000) {  // 90010 is gfx90a
-        char text[32];
-        std::snprintf(text, sizeof text, "gfx%d%x%x", int(v / 10000), unsigned(v / 100 % 100), unsigned(v % 100));
-        a.architecture = text;
-      }
+      if (a.pci != n.pci) continue;
+      a.architecture = n.architecture;
       a.nodes.push_back(node_at(tree, "/dev/kfd"));
     }
-  }
 }
 
 // The entries of a device class: /sys/class/accel/accel0 belongs to /dev/accel/accel0 and to the device that it links

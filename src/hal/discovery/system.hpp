@@ -3,7 +3,7 @@
 #pragma once
 
 #include "hal/discovery/accelerator.hpp"
-#include "hal/discovery/tree.hpp"
+#include "base/tree.hpp"
 
 namespace ai_vmm {
 

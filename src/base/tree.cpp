@@ -1,4 +1,4 @@
-#include "hal/discovery/tree.hpp"
+#include "base/tree.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
