@@ -2,7 +2,7 @@
 # Installs what is missing: Debian packages and a Python virtual environment.
 #
 #   scripts/setup.sh packages [check]   by apt, as root or through sudo; nothing is done when all are there
-#   scripts/setup.sh python             build/venv from requirements.txt
+#   scripts/setup.sh python             build/venv from requirements.txt and requirements-programs.txt
 #
 # Each step does nothing, and needs no network, once its result is there.
 set -euo pipefail
@@ -32,12 +32,14 @@ packages() {
 
 python() {
   local stamp=build/venv/requirements.txt
-  cmp -s scripts/requirements.txt "$stamp" && return 0
+  cat scripts/requirements.txt scripts/requirements-programs.txt | cmp -s - "$stamp" && return 0
   echo "Making the Python environment in build/venv"
   mkdir -p build
   /usr/bin/python3 -m venv build/venv
-  build/venv/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all: -r scripts/requirements.txt
-  cp scripts/requirements.txt "$stamp"
+  local install=(build/venv/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all:)
+  "${install[@]}" -r scripts/requirements.txt
+  "${install[@]}" --no-deps -r scripts/requirements-programs.txt
+  cat scripts/requirements.txt scripts/requirements-programs.txt >"$stamp"
 }
 
 "$@"

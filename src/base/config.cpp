@@ -56,6 +56,8 @@ constexpr Setting kSettings[] = {
      "Libraries of execution providers for ONNX Runtime, separated by colons; those beside it are found by themselves.",
      ""},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
+    {"as_onnxruntime", Kind::boolean, "", "false",
+     "Python programs that import onnxruntime get AI VMM. Read from the environment when Python starts.", ""},
     {"log_level", Kind::choice, "", "warning", "What is written to stderr.", "error|warning|info|debug"},
 };
 
