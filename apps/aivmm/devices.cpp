@@ -146,8 +146,8 @@ int run_devices(const Arguments& arguments) {
                     memory_text(a.memory_bytes), users.empty() ? (here ? "nothing" : "-") : join(users, ", ")});
   }
   for (const auto& d : devices)  // devices of no silicon, such as simulated ones
-    if (std::none_of(machine.accelerators.begin(), machine.accelerators.end(),
-                     [&](const auto& a) { return a.resource == d.resource; }))
+    if (!d.resource.empty() && std::none_of(machine.accelerators.begin(), machine.accelerators.end(),
+                                            [&](const auto& a) { return a.resource == d.resource; }))
       rows.push_back({text_or(d.resource, "-"), text_or(d.name, "-"), "-", "-",
                       d.memory_bytes > 0 ? size(double(d.memory_bytes)) : "unknown",
                       d.problem.empty() ? d.backend + ":" + std::to_string(d.index) : "nothing"});

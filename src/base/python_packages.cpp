@@ -44,4 +44,12 @@ std::vector<std::string> find_in_python_packages(std::string_view package_folder
   return files;
 }
 
+std::vector<std::string> library_candidates(const std::string& chosen, const std::string& name,
+                                            std::string_view package_folder) {
+  if (!chosen.empty()) return {chosen};
+  std::vector<std::string> files = find_in_python_packages(package_folder, name);
+  files.insert(files.begin(), name);
+  return files;
+}
+
 }  // namespace ai_vmm

@@ -263,13 +263,8 @@ class OnnxRuntimeBackend : public backend::ComputeBackend {
  private:
   Status load(const std::string& wanted) {
     Runtime& r = runtime();
-    std::vector<std::string> files = {"libonnxruntime.so.1", "libonnxruntime.so"};
-    if (!wanted.empty()) {
-      files = {wanted};
-    } else {
-      for (std::string& f : find_in_python_packages("onnxruntime/capi", "libonnxruntime.so"))
-        files.push_back(std::move(f));
-    }
+    auto files = library_candidates(wanted, "libonnxruntime.so", "onnxruntime/capi");
+    if (wanted.empty()) files.insert(files.begin(), "libonnxruntime.so.1");
     Status loaded = r.library.load(files);
     if (!loaded.ok())
       return Status(loaded.code(),

@@ -346,13 +346,7 @@ class OpenVinoBackend : public backend::ComputeBackend {
     Runtime& r = runtime();
     Config config = AI_VMM_TAKE(Config::load());
     const std::string& wanted = config.text("openvino_library");
-    std::vector<std::string> files = {"libopenvino_c.so"};
-    if (!wanted.empty()) {
-      files = {wanted};
-    } else {
-      for (std::string& f : find_in_python_packages("openvino/libs", "libopenvino_c.so")) files.push_back(std::move(f));
-    }
-    Status loaded = r.api.load(files);
+    Status loaded = r.api.load(library_candidates(wanted, "libopenvino_c.so", "openvino/libs"));
     if (!loaded.ok())
       return Status(loaded.code(),
                     (loaded.code() == Code::not_found

@@ -1,10 +1,12 @@
 // OpenVINO's C interface, declared after openvino/c/openvino.h. Properties are asked for by name and come as text.
 #include <cstdio>
 
+#include "base/config.hpp"
 #include "base/library.hpp"
+#include "base/python_packages.hpp"
 #include "base/text.hpp"
-#include "hal/discovery/runtimes.hpp"
 #include "base/tree.hpp"
+#include "hal/discovery/runtimes.hpp"
 
 namespace ai_vmm {
 
@@ -29,16 +31,13 @@ struct OpenVino : Library {
 };
 }  // namespace
 
-std::vector<std::string> openvino_library_names() {
-  std::vector<std::string> names = {"libopenvino_c.so"};
-  for (int number = 3063; number >= 2300; --number)  // year, release, patch: 2641 is 2026.4.1
-    if (number / 10 % 10 <= 6 && number % 10 <= 3) names.push_back("libopenvino_c.so." + std::to_string(number));
-  return names;
-}
-
 Status ask_openvino(const std::string& folder, RuntimeReport& report) {
   OpenVino ov;
-  Status loaded = ov.load(openvino_library_names(), folder);
+  auto config = Config::load();
+  const std::string chosen = config.ok() ? config->text("openvino_library") : "";
+  std::vector<std::string> files = library_candidates(chosen, "libopenvino_c.so", "openvino/libs");
+  if (!folder.empty()) files.resize(1);
+  Status loaded = ov.load(files, folder);
   report.library = ov.path();
   AI_VMM_TRY(std::move(loaded));
   OpenVino::Version version = {};

@@ -31,7 +31,6 @@ Status ask_cuda(const std::string& folder, RuntimeReport& report);
 Status ask_nvml(const std::string& folder, RuntimeReport& report);
 Status ask_hip(const std::string& folder, RuntimeReport& report);
 Status ask_level_zero(const std::string& folder, RuntimeReport& report);
-std::vector<std::string> openvino_library_names();  // without a version first, then the newest
 Status ask_openvino(const std::string& folder, RuntimeReport& report);
 
 }  // namespace ai_vmm
