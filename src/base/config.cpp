@@ -46,7 +46,8 @@ constexpr Setting kSettings[] = {
     {"plugins", Kind::text, "files", "",
      "Backends to load beside those of the build: plugins (.so) or folders of them, separated by colons.", ""},
     {"sim_chips", Kind::text, "files", "",
-     "Descriptions of simulated chips, separated by colons; without one there is a single example. Read once a process.",
+     "Descriptions of simulated chips, separated by colons; without one there is a single example. Read once a "
+     "process.",
      ""},
     {"openvino_library", Kind::text, "path", "",
      "libopenvino_c.so to host; empty: the one that the loader finds, else that of a Python installation.", ""},
