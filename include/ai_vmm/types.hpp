@@ -129,7 +129,7 @@ class [[nodiscard]] Result {
     if (::ai_vmm::Status ai_vmm_s_ = (expr); !ai_vmm_s_.ok()) return static_cast<::ai_vmm::Status&&>(ai_vmm_s_); \
   } while (0)
 
-// `auto v = AI_VMM_TAKE(result_expr);` — the value, or return the failure. One per statement, as the whole initialiser.
+// `auto v = AI_VMM_TAKE(result);`: the value, or return the failure. Not beside an owning temporary: gcc leaks it.
 #define AI_VMM_TAKE(expr)                                      \
   __extension__({                                              \
     auto ai_vmm_r_ = (expr);                                   \

@@ -610,7 +610,8 @@ struct TextParser {
         space();
         std::string key = AI_VMM_TAKE(word());
         AI_VMM_TRY(expect("="));
-        n.attributes.push_back({std::move(key), AI_VMM_TAKE(attribute())});
+        auto value = AI_VMM_TAKE(attribute());
+        n.attributes.push_back({std::move(key), std::move(value)});
       } while (eat(","));
       AI_VMM_TRY(expect("}"));
     }

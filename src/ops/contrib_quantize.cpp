@@ -216,7 +216,9 @@ struct Columns {
   std::vector<double> scale, zero;
 };
 Result<Columns> columns(const Eval& e, size_t scale, size_t zero, int64_t n) {
-  return Columns{AI_VMM_TAKE(per_line(e, scale, n, 1)), AI_VMM_TAKE(per_line(e, zero, n, 0))};
+  auto scales = AI_VMM_TAKE(per_line(e, scale, n, 1));
+  auto zeros = AI_VMM_TAKE(per_line(e, zero, n, 0));
+  return Columns{std::move(scales), std::move(zeros)};
 }
 void subtract(std::vector<double>& v, const std::vector<double>& zero, int64_t n) {
   for (int64_t i = 0; i < int64_t(v.size()); ++i) v[size_t(i)] -= line(zero, i % n);
