@@ -1,5 +1,9 @@
 #pragma once
 
+#define CL_TARGET_OPENCL_VERSION 200
+#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#include <CL/cl.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +14,7 @@ namespace AIRamp::Interposer {
 using Handle = std::uintptr_t;
 using Count = std::int64_t;
 constexpr int kMpiErrOther = 16;
+constexpr cl_int kClMissing = -1001;  // CL_PLATFORM_NOT_FOUND_KHR
 
 enum Api { kMpi, kOpenCl, kApiCount };
 constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl"};

@@ -118,6 +118,12 @@ void read_options() {
   options.wire_min = options.wire == Wire::kAlways ? 1024 : 1 << 20;
   const char* least = getenv("AIRAMP_BF16_MIN");
   if (least && *least) options.wire_min = atol(least);
+  options.pool = is(getenv("AIRAMP_POOL"), "1");
+  const char* chunk = getenv("AIRAMP_OCL_CHUNK");
+  if (chunk && *chunk) {
+    options.ocl_chunk = true;
+    options.ocl_chunk_bytes = is(chunk, "1") ? 0 : atol(chunk);
+  }
   options.shadow = is(getenv("AIRAMP_SHADOW"), "1");
   options.report = getenv("AIRAMP_REPORT");
   options.run = getenv("AIRAMP_RUN");
@@ -131,6 +137,7 @@ void after_fork() {
   options.report = nullptr;
   page_path[0] = 0;
   page = &private_page;
+  tuning.after_fork_in_child();
 }
 
 __attribute__((constructor)) void start() {
@@ -140,6 +147,9 @@ __attribute__((constructor)) void start() {
   auto asked = [](Mechanism m, bool on) { set_state(m, on ? State::kIdle : State::kOff, ""); };
   asked(kBf16Wire, options.wire != Wire::kOff || options.shadow);
   asked(kShadow, options.shadow);
+  asked(kPool, options.pool);
+  asked(kOclChunk, options.ocl_chunk);
+  if (options.pool || options.ocl_chunk) tuning.look_for_daemon();
   __register_atfork(nullptr, nullptr, after_fork, &__dso_handle);
 }
 
@@ -198,7 +208,8 @@ bool is_ours(const void* address) { return elf::object_of(address).contains(rein
 
 void note_door(Call call, const char* door) {
   HookRow& row = page->rows[row_of(call)];
-  if (row.door[0]) return;
+  // A layer is found by the first call, which came another way.
+  if (row.door[0] && strcmp(door, "layer") != 0) return;
   snprintf(row.door, sizeof row.door, "%s", door);
   if (options.debug) say("%s is hooked through %s.", kCallNames[static_cast<unsigned>(call)], door);
 }

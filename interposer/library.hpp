@@ -2,6 +2,7 @@
 
 #include "calls.hpp"
 #include "page.hpp"
+#include "tuning.hpp"
 
 // What every part of the library shares: options, counters, and what is said to the user. Nothing here needs more than
 // libc, allocates after the start, or throws.
@@ -18,6 +19,9 @@ struct Options {
   char wire_mode = 'B';          // AIRAMP_BF16_MODE=A, B or D
   long wire_min = 0;             // AIRAMP_BF16_MIN, bytes of float32
   bool shadow = false;           // AIRAMP_SHADOW=1
+  bool pool = false;             // AIRAMP_POOL=1
+  bool ocl_chunk = false;        // AIRAMP_OCL_CHUNK=1, or the size of a chunk, which then is not tuned
+  long ocl_chunk_bytes = 0;      // 0: as tuned
   bool debug = false;            // AIRAMP_DEBUG=hooks
   const char* report = nullptr;  // AIRAMP_REPORT
   const char* run = "";          // AIRAMP_RUN: names the run whose processes share a report

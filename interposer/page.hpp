@@ -33,8 +33,8 @@ struct MechanismRow {
 };
 
 // In the order of the switches of `airamp run`.
-enum Mechanism { kBf16Wire, kShadow, kMechanismCount };
-constexpr const char* kMechanismNames[kMechanismCount] = {"bf16-wire", "shadow"};
+enum Mechanism { kBf16Wire, kPool, kOclChunk, kShadow, kMechanismCount };
+constexpr const char* kMechanismNames[kMechanismCount] = {"bf16-wire", "pool", "ocl-chunk", "shadow"};
 
 struct Page {
   std::uint32_t magic;

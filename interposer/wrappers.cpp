@@ -2,6 +2,7 @@
 
 #include "library.hpp"
 #include "mpi.hpp"
+#include "opencl.hpp"
 
 #define AIRAMP_EXPORT __attribute__((visibility("default")))
 
@@ -14,19 +15,50 @@ namespace {
 }  // namespace
 }  // namespace AIRamp::Interposer
 
-// The wrappers: each hands the outermost call of a thread to its handler, and every other one to the real function.
+// The wrappers: each hands the outermost call of a thread to its handler, and every other one to the real function. An
+// OpenCL loader that has us as a layer calls the layer's wrappers; then those that the program calls stand aside.
 using namespace AIRamp::Interposer;  // for the types in the parameters
 extern "C" {
 #define CALL(api, result, name, parameters, arguments, missing, handler)             \
   AIRAMP_EXPORT result name parameters {                                             \
     auto* function = reinterpret_cast<name##_t*>(real(Call::name));                  \
     if (!function) return missing;                                                   \
+    if (api == kOpenCl && is_opencl_layer()) return function arguments;              \
     HookedCall hooked(Call::name);                                                   \
     if (!hooked.handles(Call::name)) return function arguments;                      \
     return ([&](auto... values) { return handler(function, values...); } arguments); \
   }
 #include "calls.def"
 }
+
+namespace AIRamp::Interposer {
+namespace {
+
+namespace layer {
+#define CALL(api, result, name, parameters, arguments, missing, handler)
+#define OPENCL(result, name, parameters, arguments, missing, handler)                \
+  result CL_API_CALL name parameters {                                               \
+    auto* function = next_layer()->name;                                             \
+    HookedCall hooked(Call::name);                                                   \
+    if (!hooked.handles(Call::name)) return function arguments;                      \
+    return ([&](auto... values) { return handler(function, values...); } arguments); \
+  }
+#include "calls.def"
+}  // namespace layer
+
+}  // namespace
+
+void hook_layer(cl_icd_dispatch* table) {
+#define CALL(api, result, name, parameters, arguments, missing, handler)
+#define OPENCL(result, name, parameters, arguments, missing, handler) \
+  if (table->name) {                                                  \
+    table->name = layer::name;                                        \
+    note_door(Call::name, "layer");                                   \
+  }
+#include "calls.def"
+}
+
+}  // namespace AIRamp::Interposer
 
 namespace AIRamp::Interposer {
 namespace {

@@ -36,6 +36,8 @@ Without options a run only observes. Options:
                             D float32 reduce-scatter and bfloat16 all-gather
   --bf16-allgather          MPI_Allgather of float32 too
   --bf16-min=BYTES          least payload that is compressed (1048576; with always 1024)
+  --pool                    freed OpenCL buffers are kept and handed out again
+  --ocl-chunk[=BYTES]       large OpenCL transfers are split into pieces
   --shadow                  change no result; sum a second time as --bf16-wire would, and report error and time
   --report FILE             write a report as JSON when the program ends
 
@@ -99,8 +101,12 @@ void begin_report(const std::string& file, const std::string& run, const std::st
   out << "\n]\n}\n";
 }
 
+bool is_number(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos && text.size() < 19;
+}
+
 int run(std::vector<std::string> arguments) {
-  std::vector<std::string> forwarded = {"LD_PRELOAD"};
+  std::vector<std::string> forwarded = {"LD_PRELOAD", "OPENCL_LAYERS"};
   auto set = [&](const char* name, const std::string& value) {
     setenv(name, value.c_str(), 1);
     forwarded.push_back(name);
@@ -126,9 +132,16 @@ int run(std::vector<std::string> arguments) {
       set("AIRAMP_BF16_MODE", mode);
     } else if (a == "--bf16-allgather") {
       set("AIRAMP_BF16_ALLGATHER", "1");
-    } else if (auto least = value("--bf16-min");
-               !least.empty() && least.find_first_not_of("0123456789") == std::string::npos && least.size() < 19) {
+    } else if (auto least = value("--bf16-min"); is_number(least)) {
       set("AIRAMP_BF16_MIN", least);
+    } else if (a == "--pool") {
+      set("AIRAMP_POOL", "1");
+    } else if (a == "--ocl-chunk") {
+      set("AIRAMP_OCL_CHUNK", "1");
+    } else if (auto bytes = value("--ocl-chunk"); is_number(bytes)) {
+      if (std::stoull(bytes) < 4096)
+        return fail("Chunks of " + bytes + " bytes are too small; --ocl-chunk takes 4096 at least.");
+      set("AIRAMP_OCL_CHUNK", bytes);
     } else if (a == "--shadow") {
       set("AIRAMP_SHADOW", "1");
     } else if (a == "--report" && i + 1 < arguments.size()) {
@@ -174,6 +187,10 @@ int run(std::vector<std::string> arguments) {
       preload += std::string(":") + before;
     }
     setenv("LD_PRELOAD", preload.c_str(), 1);
+    // OpenCL loaders take layers by this list, the last first: next to the program, under the user's own.
+    const char* layers = std::getenv("OPENCL_LAYERS");
+    if (!layers || std::string(layers).find(library) == std::string::npos)
+      setenv("OPENCL_LAYERS", (layers && *layers ? library + ":" + layers : library).c_str(), 1);
     if (program.open_mpi_launcher) arguments = with_forwarding(arguments, forwarded);
   }
   std::vector<char*> pointers;

@@ -1,0 +1,326 @@
+#include "opencl_pool.hpp"
+
+#include <pthread.h>
+#include <string.h>
+
+// The pool of OpenCL buffers. A buffer that the program releases for the last time is kept, and handed out again to the
+// next one who asks for the same context, flags and size, when all commands that stood in the context's queues at the
+// release have completed. Buffers are whole objects of the driver, of the very size that was asked for: nothing that a
+// program can query is different. What the driver or another object may still refer to is released at once.
+namespace AIRamp::Interposer {
+namespace {
+
+constexpr unsigned kLive = 4096;  // buffers watched, a power of two
+constexpr unsigned kFree = 256;   // buffers kept
+constexpr unsigned kQueues = 16;  // queues watched
+constexpr unsigned kMarkers = 4;  // queues of one context
+
+struct Live {
+  cl_mem memory;  // null: empty
+  cl_context context;
+  cl_mem_flags flags;
+  size_t size;
+  unsigned references;       // the program's
+  std::int64_t creation_ns;  // what creating it cost
+  bool excluded;
+};
+struct Free {
+  Live buffer;  // buffer.memory null: empty
+  cl_event markers[kMarkers];
+  unsigned marker_count;
+  std::int64_t since_ns;
+};
+struct Queue {
+  cl_context context;
+  cl_command_queue queue;  // null: empty
+  unsigned references;     // the program's
+  cl_event last;           // the program has released the queue, and this ends what was in it
+};
+
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+Live live[kLive];
+unsigned live_count;
+Free kept[kFree];
+size_t kept_bytes;
+Queue queues[kQueues];
+bool too_many_queues;
+
+class Locked {
+ public:
+  Locked() { pthread_mutex_lock(&lock); }
+  ~Locked() { pthread_mutex_unlock(&lock); }
+  Locked(const Locked&) = delete;
+  Locked& operator=(const Locked&) = delete;
+};
+
+unsigned place_of(cl_mem memory) {
+  return static_cast<unsigned>((reinterpret_cast<std::uintptr_t>(memory) * 0x9e3779b97f4a7c15u) >> 40) % kLive;
+}
+
+// Open addressing; the entry, or the empty place where it would be.
+Live* find_live(cl_mem memory) {
+  unsigned i = place_of(memory);
+  while (live[i].memory && live[i].memory != memory) i = (i + 1) % kLive;
+  return &live[i];
+}
+
+void remove_live(Live* entry) {
+  auto i = static_cast<unsigned>(entry - live);
+  live[i].memory = nullptr;
+  live_count--;
+  // Entries behind move up so that no search stops before them.
+  for (unsigned j = (i + 1) % kLive; live[j].memory; j = (j + 1) % kLive) {
+    unsigned home = place_of(live[j].memory);
+    if ((j - home) % kLive < (j - i) % kLive) continue;
+    live[i] = live[j];
+    live[j].memory = nullptr;
+    i = j;
+  }
+}
+
+void add_live(const Live& entry) {
+  Live* place = find_live(entry.memory);
+  if (!place->memory) {
+    if (live_count >= kLive / 2) return;  // unwatched, and so never kept
+    live_count++;
+  }
+  *place = entry;
+}
+
+bool completed(cl_event event) {
+  cl_int status = CL_QUEUED;
+  return opencl().clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, nullptr) ==
+             CL_SUCCESS &&
+         status <= CL_COMPLETE;
+}
+
+void drop_markers(Free* entry) {
+  for (unsigned i = 0; i < entry->marker_count; i++) opencl().clReleaseEvent(entry->markers[i]);
+  entry->marker_count = 0;
+}
+
+void give_back(Free* entry) {
+  drop_markers(entry);
+  kept_bytes -= entry->buffer.size;
+  opencl().clReleaseMemObject(entry->buffer.memory);
+  entry->buffer.memory = nullptr;
+}
+
+// Gives back what belongs to the context, or, for null, everything; returns whether there was any.
+bool trim(cl_context context) {
+  bool any = false;
+  for (Free& entry : kept)
+    if (entry.buffer.memory && (!context || entry.buffer.context == context)) {
+      give_back(&entry);
+      any = true;
+    }
+  return any;
+}
+
+void trim_old() {
+  std::int64_t oldest = now_ns() - tuning.get<Key::POOL_TTL_MS>() * 1000000;
+  for (Free& entry : kept)
+    if (entry.buffer.memory && entry.since_ns < oldest) give_back(&entry);
+}
+
+// Forgets queues that the program has released and whose commands have completed.
+void forget_queues() {
+  for (Queue& q : queues) {
+    if (!q.last || !completed(q.last)) continue;
+    opencl().clReleaseEvent(q.last);
+    q = {};
+  }
+}
+
+// Keeps a buffer that the program has released for the last time. False: it must be released.
+bool keep(const Live& buffer) {
+  const OpenCl& cl = opencl();
+  cl_uint references = 0, maps = 0;
+  if (cl.clGetMemObjectInfo(buffer.memory, CL_MEM_REFERENCE_COUNT, sizeof references, &references, nullptr) !=
+          CL_SUCCESS ||
+      cl.clGetMemObjectInfo(buffer.memory, CL_MEM_MAP_COUNT, sizeof maps, &maps, nullptr) != CL_SUCCESS)
+    return false;
+  // A sub-buffer, a command in flight or a kernel's argument may hold it.
+  if (references != 1 || maps != 0 || too_many_queues) return false;
+  if (kept_bytes + buffer.size > static_cast<size_t>(tuning.get<Key::POOL_MAX_BYTES>())) return false;
+  Free* place = nullptr;
+  for (Free& entry : kept)
+    if (!entry.buffer.memory) place = &entry;
+  if (!place) return false;
+  forget_queues();
+  *place = {.buffer = buffer, .markers = {}, .marker_count = 0, .since_ns = now_ns()};
+  for (const Queue& q : queues) {
+    if (!q.queue || q.context != buffer.context) continue;
+    if (q.last || place->marker_count == kMarkers ||
+        cl.clEnqueueMarkerWithWaitList(q.queue, 0, nullptr, &place->markers[place->marker_count]) != CL_SUCCESS) {
+      drop_markers(place);
+      place->buffer.memory = nullptr;
+      return false;
+    }
+    place->marker_count++;
+  }
+  kept_bytes += buffer.size;
+  return true;
+}
+
+// A kept buffer that fits, or one with a null memory.
+Live take(cl_context context, cl_mem_flags flags, size_t size) {
+  for (Free& entry : kept) {
+    const Live& b = entry.buffer;
+    if (!b.memory || b.context != context || b.flags != flags || b.size != size) continue;
+    bool ready = true;
+    for (unsigned i = 0; i < entry.marker_count && ready; i++) ready = completed(entry.markers[i]);
+    if (!ready) continue;
+    Live taken = b;
+    drop_markers(&entry);
+    kept_bytes -= size;
+    entry.buffer.memory = nullptr;
+    return taken;
+  }
+  return {};
+}
+
+// Buffers whose memory the driver chooses, and whose contents nobody has given.
+bool poolable(cl_mem_flags flags, const void* host, size_t size) {
+  constexpr cl_mem_flags kPlain = CL_MEM_READ_WRITE | CL_MEM_READ_ONLY | CL_MEM_WRITE_ONLY | CL_MEM_HOST_NO_ACCESS |
+                                  CL_MEM_HOST_READ_ONLY | CL_MEM_HOST_WRITE_ONLY;
+  return !host && size != 0 && (flags & ~kPlain) == 0;
+}
+
+bool usable() {
+  const OpenCl& cl = opencl();
+  return cl.clGetMemObjectInfo && cl.clReleaseMemObject && cl.clEnqueueMarkerWithWaitList && cl.clGetEventInfo &&
+         cl.clReleaseEvent && cl.clGetCommandQueueInfo;
+}
+
+}  // namespace
+
+void note_queue(cl_context context, cl_command_queue queue) {
+  Locked locked;
+  forget_queues();
+  for (Queue& q : queues)
+    if (!q.queue) {
+      q = {.context = context, .queue = queue, .references = 1, .last = nullptr};
+      return;
+    }
+  too_many_queues = true;
+  trim(nullptr);
+  set_state(kPool, State::kDisarmed, "the program has more than 16 command queues, which are not all watched");
+}
+
+cl_int on_retain_queue(clRetainCommandQueue_t* function, cl_command_queue queue) {
+  cl_int e = function(queue);
+  if (!options.pool || e != CL_SUCCESS) return e;
+  Locked locked;
+  for (Queue& q : queues)
+    if (q.queue == queue && !q.last) q.references++;
+  return e;
+}
+
+cl_int on_release_queue(clReleaseCommandQueue_t* function, cl_command_queue queue) {
+  if (options.pool && usable()) {
+    Locked locked;
+    for (Queue& q : queues) {
+      if (q.queue != queue || q.last || --q.references > 0) continue;
+      // Its commands may go on; until they have ended, nothing of its context is kept. Markers would keep the queue.
+      trim(q.context);
+      if (opencl().clEnqueueMarkerWithWaitList(queue, 0, nullptr, &q.last) != CL_SUCCESS) q = {};
+    }
+  }
+  return function(queue);
+}
+
+cl_int on_release_context(clReleaseContext_t* function, cl_context context) {
+  if (options.pool && usable()) {
+    Locked locked;
+    trim(context);
+    forget_queues();
+  }
+  return function(context);
+}
+
+cl_int on_get_context_info(clGetContextInfo_t* function, cl_context context, cl_context_info what, size_t room,
+                           void* value, size_t* size) {
+  // Buffers that are kept refer to their context; the program must not see that.
+  if (options.pool && what == CL_CONTEXT_REFERENCE_COUNT && usable()) {
+    Locked locked;
+    trim(context);
+    forget_queues();
+  }
+  return function(context, what, room, value, size);
+}
+
+cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_flags flags, size_t size, void* host,
+                        cl_int* error) {
+  if (!options.pool || !usable()) return function(context, flags, size, host, error);
+  Locked locked;
+  trim_old();
+  std::int64_t start = now_ns();
+  bool ours = poolable(flags, host, size);
+  if (ours) {
+    Live taken = take(context, flags, size);
+    if (taken.memory) {
+      taken.references = 1;
+      add_live(taken);
+      if (error) *error = CL_SUCCESS;
+      gained(kPool, static_cast<std::int64_t>(size), taken.creation_ns - (now_ns() - start));
+      set_state(kPool, State::kActive, "bytes saved were not allocated anew");
+      return taken.memory;
+    }
+  } else {
+    passed(Call::clCreateBuffer, "the buffer has memory or contents of the host's");
+  }
+  cl_int code = CL_SUCCESS;
+  cl_mem memory = function(context, flags, size, host, &code);
+  bool full = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY;
+  if (!memory && full && trim(nullptr)) memory = function(context, flags, size, host, &code);
+  if (error) *error = code;
+  if (memory && ours)
+    add_live({.memory = memory,
+              .context = context,
+              .flags = flags,
+              .size = size,
+              .references = 1,
+              .creation_ns = now_ns() - start,
+              .excluded = false});
+  return memory;
+}
+
+cl_int on_retain_memory(clRetainMemObject_t* function, cl_mem memory) {
+  cl_int e = function(memory);
+  if (!options.pool || e != CL_SUCCESS) return e;
+  Locked locked;
+  Live* entry = find_live(memory);
+  if (entry->memory) entry->references++;
+  return e;
+}
+
+cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
+  if (!options.pool || !memory || !usable()) return function(memory);
+  Locked locked;
+  for (const Free& entry : kept)
+    if (entry.buffer.memory == memory) {
+      passed(Call::clReleaseMemObject, "the program released a buffer once more than it had it");
+      return CL_INVALID_MEM_OBJECT;
+    }
+  Live* entry = find_live(memory);
+  if (entry->memory && --entry->references == 0) {
+    Live buffer = *entry;
+    remove_live(entry);
+    if (!buffer.excluded && keep(buffer)) return CL_SUCCESS;
+    passed(Call::clReleaseMemObject, "something may still use the buffer, or the pool is full");
+  }
+  return function(memory);
+}
+
+cl_int on_set_destructor(clSetMemObjectDestructorCallback_t* function, cl_mem memory, void (*notify)(cl_mem, void*),
+                         void* data) {
+  cl_int e = function(memory, notify, data);
+  if (!options.pool || e != CL_SUCCESS) return e;
+  Locked locked;
+  Live* entry = find_live(memory);
+  if (entry->memory) entry->excluded = true;  // the program waits for its destruction
+  return e;
+}
+
+}  // namespace AIRamp::Interposer
