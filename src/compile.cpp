@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "analysis/analyse.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/memory_budget.hpp"
 #include "base/threads.hpp"
@@ -21,12 +22,62 @@ int64_t now_us() {
       .count();
 }
 
+// Files are the same when they were opened under the same names and hold the same bytes.
+Status check_same_files(const Graph& before, const Graph& now) {
+  bool same = before.files.size() == now.files.size();
+  for (size_t i = 0; same && i < now.files.size(); ++i)
+    same = before.files[i]->path() == now.files[i]->path() && before.files[i]->hash() == now.files[i]->hash();
+  if (same) return {};
+  return Status(Code::data_loss, "The model's files have changed since it was loaded; deploy it again.");
+}
+
+// `before`: an earlier reading, whose files these must be; or null.
+Result<Model> read_file(const std::string& path, const ImportOptions& options, const Graph* before) {
+  int64_t started = now_us();
+  Model m;
+  m.name = path;
+  m.graph = AI_VMM_TAKE(import_onnx(path, options));
+  if (before) AI_VMM_TRY(check_same_files(*before, m.graph));
+  m.load_us = now_us() - started;
+  // What is kept of the first reading: the names and hashes of its files, and their descriptors.
+  auto kept = std::make_shared<Graph>();
+  kept->files = m.graph.files;
+  m.reread = [path, options, kept](const std::vector<std::string>& overridden) {
+    ImportOptions again = options;
+    again.overridden = overridden;
+    return read_file(path, again, kept.get());
+  };
+  return m;
+}
+
+Result<Model> read_bytes(std::shared_ptr<const std::vector<std::byte>> bytes, const ImportOptions& options) {
+  int64_t started = now_us();
+  Model m;
+  m.name = "(bytes)";
+  m.graph = AI_VMM_TAKE(import_onnx(*bytes, options));
+  m.load_us = now_us() - started;
+  m.reread = [bytes, options](const std::vector<std::string>& overridden) {
+    ImportOptions again = options;
+    again.overridden = overridden;
+    return read_bytes(bytes, again);
+  };
+  return m;
+}
+
+}  // namespace
+
+Result<Model> load(const std::string& path, const DeployOptions& options) {
+  return read_file(path, {.copy_weights = *options.copy_weights, .allow_links = *options.allow_links}, nullptr);
+}
+
+Result<Model> load(std::span<const std::byte> bytes, const DeployOptions&) {
+  return read_bytes(std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end()), {});
+}
+
 // bytes ──import──▶ Graph ──passes──▶ Graph ──place, plan──▶ Plan ──measure──▶ Deployment
-Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_t started, const std::string& name,
-                                                  const DeployOptions& options) {
-  if (!imported.ok()) return std::move(imported).status();
-  Graph graph = *std::move(imported);
-  int64_t loaded = now_us();
+Result<std::shared_ptr<Deployment::Impl>> compile(Model model, const DeployOptions& options) {
+  int64_t started = now_us();
+  Graph graph = std::move(model.graph);
   if (options.precision != Precision::model && options.precision != Precision::f32 &&
       options.precision != Precision::automatic)
     return Status(Code::unimplemented,
@@ -37,12 +88,11 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
   d->seed = options.seed;
   MemoryBudget::Scope scope(std::make_shared<MemoryBudget>(d->memory_limit));
 
+  for (const auto& [name, type] : graph.overridable) d->overridable.push_back(port_of(name, type));
   d->report.model_kind = ai_vmm::name(recognise(graph).kind);
   auto passes = run_passes(graph, options.disabled_passes);
   if (!passes.ok()) return std::move(passes).status();
-  d->inputs = ports_of(graph, graph.inputs);
-  d->outputs = ports_of(graph, graph.outputs);
-  d->metadata = graph.metadata;
+  d->set_interface(graph);
 
   // The devices that may take nodes, the preferred first. The reference stands behind every other one.
   std::vector<std::string> names =
@@ -62,14 +112,14 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
   d->plan = AI_VMM_TAKE(make_plan(std::make_shared<const Graph>(std::move(graph)), devices, compile_options, facts));
 
   Report& r = d->report;
-  r.model = name;
+  r.model = model.name;
   r.backend = devices[0]->backend();
   r.device = devices[0]->name();
   r.precision = "f32";
   r.nodes = facts.nodes;
   r.regions = facts.regions;
   for (auto& f : facts.fallbacks) r.fallbacks.push_back({f.node, f.op, f.runs_on, f.reason});
-  r.load_us = loaded - started;
+  r.load_us = model.load_us;
 
   const int all = options.threads > 0 ? options.threads : available_threads();
   d->threads = r.threads = all;
@@ -95,26 +145,18 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Result<Graph> imported, int64_
     c.reason = options.backend.empty() ? "deterministic: nothing is chosen by measurement" : "named by the caller";
     r.candidates.push_back(std::move(c));
   }
-  r.compile_us = now_us() - loaded;
+  r.compile_us = now_us() - started;
   for (const Candidate& c : r.candidates)
     if (c.chosen)
       log(LogLevel::info,
-          name + " runs on " + c.backend + " with " + std::to_string(c.threads) + " threads: " + c.reason);
-  return d;
-}
-
-}  // namespace
-
-Result<std::shared_ptr<Deployment::Impl>> compile(const std::string& path, const DeployOptions& options) {
-  int64_t started = now_us();
-  return compile(import_onnx(path, {.copy_weights = *options.copy_weights, .allow_links = *options.allow_links}),
-                 started, path, options);
-}
-
-Result<std::shared_ptr<Deployment::Impl>> compile(std::span<const std::byte> model, const DeployOptions& options) {
-  int64_t started = now_us();
-  auto copy = std::make_shared<std::vector<std::byte>>(model.begin(), model.end());
-  auto d = compile(import_onnx(*copy, {.copy_weights = true}), started, "(bytes)", options);
+          r.model + " runs on " + c.backend + " with " + std::to_string(c.threads) + " threads: " + c.reason);
+  d->recompile = [reread = std::move(model.reread), options, backend = r.backend, threads = d->threads](
+                     const std::vector<std::string>& overridden) -> Result<std::shared_ptr<Deployment::Impl>> {
+    DeployOptions same = options;
+    same.backend = backend;
+    same.threads = threads;
+    return compile(AI_VMM_TAKE(reread(overridden)), same);
+  };
   return d;
 }
 

@@ -22,10 +22,12 @@ Result<DeployOptions> settle(const DeployOptions& options) {
 }  // namespace
 
 Result<Deployment> VMM::deploy(const std::string& path, const DeployOptions& options) const {
-  return Deployment(AI_VMM_TAKE(compile(path, AI_VMM_TAKE(settle(options)))));
+  DeployOptions settled = AI_VMM_TAKE(settle(options));
+  return Deployment(AI_VMM_TAKE(compile(AI_VMM_TAKE(load(path, settled)), settled)));
 }
 Result<Deployment> VMM::deploy(std::span<const std::byte> model, const DeployOptions& options) const {
-  return Deployment(AI_VMM_TAKE(compile(model, AI_VMM_TAKE(settle(options)))));
+  DeployOptions settled = AI_VMM_TAKE(settle(options));
+  return Deployment(AI_VMM_TAKE(compile(AI_VMM_TAKE(load(model, settled)), settled)));
 }
 
 }  // namespace ai_vmm

@@ -12,6 +12,7 @@
 #include "base/npy.hpp"
 #include "base/text.hpp"
 #include "command.hpp"
+#include "compile.hpp"
 #include "hal/backends.hpp"
 #include "image.hpp"
 #include "import/onnx.hpp"
@@ -271,22 +272,32 @@ int run_run(const Arguments& arguments) {
                                                 " of that name."),
                     kUsage);
 
-  // The inputs first: wrong ones fail before anything is compiled, and their sizes are what candidates are timed with.
-  auto ports = import_onnx(path, {.allow_links = *deploy.allow_links, .infer = false});
-  if (!ports.ok()) return complain(ports.status(), exit_of_deploy(ports.status()));
-  auto feed = make_feed(ports_of(*ports, ports->inputs), arguments);
+  // Inputs before compilation: wrong ones fail at once, and their sizes are what candidates are timed with.
+  auto loaded = load(path, deploy);
+  if (!loaded.ok()) return complain(loaded.status(), exit_of_deploy(loaded.status()));
+  std::vector<Port> ports = ports_of(loaded->graph, loaded->graph.inputs);
+  for (const auto& [name, type] : loaded->graph.overridable) {
+    ports.push_back(port_of(name, type));
+    ports.back().optional = true;
+  }
+  auto feed = make_feed(ports, arguments);
   if (!feed.ok()) return complain(feed.status(), kUsage);
-  if (Status s = check_output_words(arguments, ports_of(*ports, ports->outputs)); !s.ok()) return complain(s, kUsage);
-  ports = Graph();
+  if (Status s = check_output_words(arguments, ports_of(loaded->graph, loaded->graph.outputs)); !s.ok())
+    return complain(s, kUsage);
+  std::vector<std::string> overridden;
+  for (const auto& [name, type] : loaded->graph.overridable)
+    if (feed->inputs.count(name)) overridden.push_back(name);
+  if (!overridden.empty()) {
+    loaded = loaded->reread(overridden);
+    if (!loaded.ok()) return complain(loaded.status(), exit_of_deploy(loaded.status()));
+  }
   for (const auto& [name, data] : feed->inputs)
     if (data.is_tensor()) deploy.shapes[name] = data.tensor().shape();
   for (const std::string& note : feed->notes) std::fprintf(stderr, "aivmm: %s\n", note.c_str());
 
-  if (deploy.backend.empty()) deploy.backend = "auto";  // settled here; the settings are not asked again
-  VMM vmm;
-  auto model = [&] {
-    Progress progress("Loading and measuring " + path);
-    return vmm.deploy(path, deploy);
+  auto model = [&]() -> Result<Deployment> {
+    Progress progress("Compiling and measuring " + path);
+    return Deployment(AI_VMM_TAKE(compile(*std::move(loaded), deploy)));
   }();
   if (!model.ok()) return complain(model.status(), exit_of_deploy(model.status()));
 

@@ -44,7 +44,7 @@ struct Port {
   std::vector<int64_t> shape;      // of a tensor of known rank; -1 where a size is symbolic
   std::vector<std::string> dims;   // the same with the symbols' expressions
   bool is_tensor = true;
-  bool optional = false;  // input: has a default (initializer) or may be absent
+  bool optional = false;  // input: may be absent
 };
 
 // One way to run the model that was looked at, and what became of it.
@@ -82,7 +82,7 @@ using Inputs = std::map<std::string, Data>;
 using Outputs = std::map<std::string, Data>;
 
 struct RunOptions {
-  // Outputs to write in place: dense tensors of the right type and shape. They are returned as given.
+  // Buffers to write in place: dense tensors of the right type and shape. They are returned as given.
   Outputs outputs;
   // Another thread or a signal handler that sets it to anything but 0 ends the run soon, with `cancelled`. It must live
   // until the run has ended.
@@ -94,13 +94,17 @@ class Deployment {
  public:
   const std::vector<Port>& inputs() const;
   const std::vector<Port>& outputs() const;
+  // Initialisers that are inputs too (IR version 4 and later): a run may give others in their place. The first run that
+  // does compiles the model once more, with those as inputs; the default ones stay folded into the other plan.
+  const std::vector<Port>& overridable() const;
   const std::map<std::string, std::string>& metadata() const;  // the model's custom properties
 
   // Runs once. Missing or unknown input names, wrong element types and impossible shapes are invalid_argument.
   // Input tensors are read in place; outputs are new tensors unless options.outputs holds them.
   Result<Outputs> run(const Inputs& inputs, const RunOptions& options = {}) const;
   // The same in the order of inputs() and outputs(): no name is looked up. An empty Data is an absent input; tensors in
-  // `outputs`, which has one entry an output, are written in place.
+  // `outputs`, which has one entry an output, are written in place. With a buffer for every output and the shapes of
+  // the last run, a model of one region allocates no memory.
   Status run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel = nullptr) const;
   std::future<Result<Outputs>> run_async(Inputs inputs, RunOptions options = {}) const;
 

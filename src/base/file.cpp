@@ -10,8 +10,6 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <unordered_set>
 
 #include "base/hash.hpp"
 
@@ -24,16 +22,6 @@ Status failed(const std::string& path, int error) {
               : error == EACCES || error == EPERM ? Code::permission_denied
                                                   : Code::unavailable;
   return Status(code, "The file \"" + path + "\" cannot be read: " + std::strerror(error) + ".");
-}
-
-// Live mappings and copies, so that `of` can tell them from other owners.
-struct Live {
-  std::mutex mutex;
-  std::unordered_set<const void*> files;
-};
-Live& live() {
-  static Live& l = *new Live;  // outlives every static that may hold a tensor
-  return l;
 }
 
 }  // namespace
@@ -96,16 +84,10 @@ Result<std::shared_ptr<const FileBytes>> FileBytes::open(const std::string& path
     f->fd_ = -1;
   }
   f->hash_ = hash_bytes(f->bytes_);
-  std::lock_guard lock(live().mutex);
-  live().files.insert(f.get());
   return std::shared_ptr<const FileBytes>(std::move(f));
 }
 
 FileBytes::~FileBytes() {
-  {
-    std::lock_guard lock(live().mutex);
-    live().files.erase(this);
-  }
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   if (fd_ >= 0) ::close(fd_);
 }
@@ -118,13 +100,12 @@ Status FileBytes::verify() const {
     return Status(Code::data_loss, "The file \"" + path_ + "\" has changed since it was loaded; load the model again.");
   };
   if (size_t(st.st_size) != bytes_.size()) return changed();
+  std::lock_guard lock(mutex_);
   if (st.st_mtim.tv_sec == seconds_ && st.st_mtim.tv_nsec == nanoseconds_) return {};
-  return hash_bytes(bytes_) == hash_ ? Status() : changed();
-}
-
-const FileBytes* FileBytes::of(const std::shared_ptr<const void>& owner) {
-  std::lock_guard lock(live().mutex);
-  return live().files.count(owner.get()) ? static_cast<const FileBytes*>(owner.get()) : nullptr;
+  if (hash_bytes(bytes_) != hash_) return changed();
+  seconds_ = st.st_mtim.tv_sec;
+  nanoseconds_ = st.st_mtim.tv_nsec;
+  return {};
 }
 
 }  // namespace ai_vmm

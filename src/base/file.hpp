@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,16 +29,14 @@ class FileBytes {
   // the file when its time has changed. A copy is always as it was.
   Status verify() const;
 
-  // The file that memory kept alive by `owner` belongs to; null when it is none.
-  static const FileBytes* of(const std::shared_ptr<const void>& owner);
-
  private:
   FileBytes() = default;
   std::string path_;
   std::span<const std::byte> bytes_;
   int fd_ = -1;
   bool copied_ = false;
-  int64_t seconds_ = 0, nanoseconds_ = 0;
+  mutable std::mutex mutex_;
+  mutable int64_t seconds_ = 0, nanoseconds_ = 0;  // when the bytes were last found to be as opened
   uint64_t hash_ = 0;
 };
 

@@ -97,6 +97,8 @@ Graph Graph::clone() const {
   g.outputs = outputs;
   g.captures = captures;
   g.metadata = metadata;
+  g.overridable = overridable;
+  g.files = files;
   g.symbols = symbols;
   for (Node& n : g.nodes)
     for (Body& b : n.bodies) b.graph = std::make_shared<Graph>(b.graph->clone());

@@ -18,7 +18,8 @@
 
 namespace ai_vmm {
 
-struct OpDef;  // ops/op.hpp
+struct OpDef;     // ops/op.hpp
+class FileBytes;  // base/file.hpp
 class Graph;
 
 // What is known of a value before it exists.
@@ -117,7 +118,10 @@ class Graph {
   std::vector<ValueId> outputs;
   std::vector<ValueId> captures;                // of a body: values of the enclosing graph, see Body
   std::map<std::string, std::string> metadata;  // of the model: producer, description, custom properties
-  int64_t symbols = 0;                          // of the outermost graph: how many fresh symbols were made
+  // Of the model: initialisers that are inputs too, which a caller may override; they are constants here.
+  std::vector<std::pair<std::string, Type>> overridable;
+  std::vector<std::shared_ptr<const FileBytes>> files;  // of the model: what its constants may be views of
+  int64_t symbols = 0;                                  // of the outermost graph: how many fresh symbols were made
 
   Graph() = default;
   Graph(Graph&&) = default;

@@ -1,5 +1,6 @@
 #include "hal/device.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -184,7 +185,7 @@ class Small {
 
 struct Allocation {
   const Graph& graph;
-  std::span<Tensor> outputs;
+  std::span<Tensor* const> outputs;
   Status failed;
 };
 // "the output \"y\" of Expand \"n\"", for the failure to make output `index`.
@@ -200,13 +201,21 @@ void* allocate(void* user, uint32_t index, int32_t dtype, int32_t rank, const in
     a->failed = Status(Code::internal, "The backend asked for memory for an output that cannot be.");
     return nullptr;
   }
+  Tensor& out = *a->outputs[index];
+  if (out) {  // a buffer is given again; an empty one may have had no memory to tell it by
+    static std::byte nothing;
+    a->failed = check_buffer(a->graph.value(a->graph.outputs[index]).name, static_cast<DType>(dtype),
+                             {shape, size_t(rank)}, out);
+    if (!a->failed.ok()) return nullptr;
+    return out.bytes() ? out.mutable_data() : &nothing;
+  }
   auto t = Tensor::make(static_cast<DType>(dtype), Shape(shape, shape + rank));
   if (!t.ok()) {
     a->failed = std::move(t).status().during("making " + describe_output(a->graph, index));
     return nullptr;
   }
-  a->outputs[index] = *std::move(t);
-  return a->outputs[index].mutable_data();
+  out = *std::move(t);
+  return out.mutable_data();
 }
 void describe(AiVmmTensor& d, const Tensor& t) {
   d = make<AiVmmTensor>();
@@ -218,7 +227,18 @@ void describe(AiVmmTensor& d, const Tensor& t) {
 }
 }  // namespace
 
-Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor> outputs, const RunRequest& request) {
+Status check_buffer(const std::string& output, DType dtype, std::span<const int64_t> shape, const Tensor& buffer) {
+  if (dtype == buffer.dtype() && std::ranges::equal(shape, buffer.shape())) return {};
+  return Status(Code::invalid_argument, "Output \"" + output + "\" is " + name(dtype) + to_string(shape) +
+                                            "; the buffer given for it is " + name(buffer.dtype()) +
+                                            to_string(buffer.shape()) + ".");
+}
+
+Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs,
+                       const RunRequest& request) {
+  for (size_t k = 0; k < outputs.size(); ++k)
+    if (const Value& v = graph_->value(graph_->outputs[k]); *outputs[k] && outputs[k]->dtype() != v.type.dtype)
+      return check_buffer(v.name, v.type.dtype, outputs[k]->shape(), *outputs[k]);
   const AiVmmBackend* api = device_->api_;
   auto s = make<AiVmmStatus>();
   AiVmmContext* context = nullptr;
@@ -236,7 +256,7 @@ Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor> 
   Small<AiVmmTensor> tensors(n + m);
   Small<const AiVmmTensor*> pointers(n + m);
   for (size_t i = 0; i < n; ++i) describe(tensors[i], *inputs[i]);
-  for (size_t k = 0; k < m; ++k) describe(tensors[n + k], outputs[k]);
+  for (size_t k = 0; k < m; ++k) describe(tensors[n + k], *outputs[k]);
   for (size_t i = 0; i < n + m; ++i) pointers[i] = &tensors[i];
   Allocation allocation{*graph_, outputs, {}};
   auto run = make<AiVmmRun>();
@@ -263,7 +283,7 @@ Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor> 
     return to_status(code, s);
   }
   for (size_t k = 0; k < m; ++k)
-    if (!outputs[k])
+    if (!*outputs[k])
       return Status(Code::internal, "Backend " + device_->backend() + " reported success, but did not make " +
                                         describe_output(*graph_, uint32_t(k)) + ".");
   if (request.info) {

@@ -79,6 +79,9 @@ struct DeviceDescription {
 // Every device of every backend, plugins included.
 std::vector<DeviceDescription> list_devices();
 
+// Whether an output of this type and shape can be written into the buffer that was given for it.
+Status check_buffer(const std::string& output, DType dtype, std::span<const int64_t> shape, const Tensor& buffer);
+
 // What one run asks of a device.
 struct RunRequest {
   int threads = 0;
@@ -95,9 +98,9 @@ class Executable {
   const Device& device() const { return *device_; }
   AiVmmExecutableInfo info() const;
 
-  // Reads `inputs` in place. `outputs[k]`, where it is a tensor, is written in place if its shape fits; otherwise it is
-  // replaced by a new tensor.
-  Status run(std::span<const Tensor* const> inputs, std::span<Tensor> outputs, const RunRequest& request);
+  // Reads `inputs` in place. `outputs[k]`, where it is a tensor, is a buffer that is written in place and must fit;
+  // otherwise it is replaced by a new tensor. Allocates nothing of its own for up to 16 inputs and outputs together.
+  Status run(std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs, const RunRequest& request);
 
  private:
   friend class Device;

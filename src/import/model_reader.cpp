@@ -380,15 +380,23 @@ Result<Graph> ModelReader::read_graph(Bytes bytes, Scope* parent, std::vector<Va
     if (info.name.empty()) return invalid("An input of the graph " + quoted(g.name) + " has no name.");
     formal.push_back(AI_VMM_TAKE(declare(scope, info.name, std::move(info.type))));
   }
-  // An initialiser of the name of an input is its default value (until IR version 4 every initialiser had to be listed
-  // as an input). It is taken as a constant and is no input of the graph: overriding weights is not part of running a
-  // model.
+  // An initialiser of the name of an input is its default value. It is taken as a constant unless the caller overrides
+  // it. Before IR version 4 every initialiser had to be listed as an input, so there the listing says nothing.
   auto initialise = [&](Bytes b, bool dense) -> Status {
     NamedTensor t = AI_VMM_TAKE(dense ? read_tensor_proto(b, source_) : read_sparse_tensor_proto(b, source_));
     if (t.name.empty()) return invalid("An initialiser of the graph " + quoted(g.name) + " has no name.");
     ValueId v;
     if (auto it = scope.names.find(t.name); it != scope.names.end() && !g.value(it->second).constant) {
       v = it->second;
+      if (!parent && ir_version_ >= 4) {
+        Type type = g.value(v).type;
+        if (type.dtype == DType::undefined) type = Type::tensor(t.tensor.dtype(), to_dims(t.tensor.shape()));
+        g.overridable.emplace_back(t.name, type);
+        if (std::find(options_.overridden.begin(), options_.overridden.end(), t.name) != options_.overridden.end()) {
+          g.value(v).type = std::move(type);
+          return {};
+        }
+      }
     } else {
       v = AI_VMM_TAKE(declare(scope, t.name, {}));
     }
@@ -436,7 +444,7 @@ Status sort_all(Graph& graph) {
 }  // namespace
 
 Result<Graph> ModelReader::read(Bytes model) {
-  int64_t ir_version = 0, model_version = 0;
+  int64_t model_version = 0;
   bool has_graph = false;
   Bytes graph_bytes;
   Opsets opsets;
@@ -445,7 +453,7 @@ Result<Graph> ModelReader::read(Bytes model) {
   ProtoReader r(model);
   while (r.next()) {
     switch (r.field()) {
-      case 1: ir_version = r.i64(); break;
+      case 1: ir_version_ = r.i64(); break;
       case 2: standard["onnx.producer_name"] = r.text(); break;
       case 3: standard["onnx.producer_version"] = r.text(); break;
       case 4: standard["onnx.domain"] = r.text(); break;
@@ -463,12 +471,12 @@ Result<Graph> ModelReader::read(Bytes model) {
   }
   AI_VMM_TRY(r.status("ModelProto"));
   if (!has_graph) return Status(Code::data_loss, "The file has no graph: it is not an ONNX model, or it is cut short.");
-  if (ir_version > kMaxIrVersion)
-    return Status(Code::unimplemented, "The model has IR version " + std::to_string(ir_version) +
+  if (ir_version_ > kMaxIrVersion)
+    return Status(Code::unimplemented, "The model has IR version " + std::to_string(ir_version_) +
                                            "; this build knows 1 to " + std::to_string(kMaxIrVersion) + ".");
-  if (ir_version < 1)
-    return Status(Code::data_loss, "The model has IR version " + std::to_string(ir_version) + "; it is damaged.");
-  if (ir_version < 3) opsets.emplace("", 1);  // opsets came with IR version 3
+  if (ir_version_ < 1)
+    return Status(Code::data_loss, "The model has IR version " + std::to_string(ir_version_) + "; it is damaged.");
+  if (ir_version_ < 3) opsets.emplace("", 1);  // opsets came with IR version 3
 
   expansion_left_ = (int64_t(4) << 20) + 16 * int64_t(model.size());
   for (Bytes b : functions) AI_VMM_TRY(read_function(b));
@@ -481,7 +489,7 @@ Result<Graph> ModelReader::read(Bytes model) {
   std::vector<std::string> stack;
   AI_VMM_TRY(expand_calls(g, stack));
 
-  standard["onnx.ir_version"] = std::to_string(ir_version);
+  standard["onnx.ir_version"] = std::to_string(ir_version_);
   if (model_version) standard["onnx.model_version"] = std::to_string(model_version);
   for (const auto& [domain, version] : opsets)
     standard[domain.empty() ? "onnx.opset" : "onnx.opset." + domain] = std::to_string(version);

@@ -83,6 +83,7 @@ class ModelReader {
   TensorSource source_;
   Symbols symbols_;
   std::unordered_map<std::string, Function> functions_;
+  int64_t ir_version_ = 0;
   int64_t expansion_left_ = 0;  // bytes of function bodies that may still be read
 };
 

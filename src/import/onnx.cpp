@@ -1,7 +1,5 @@
 #include "import/onnx.hpp"
 
-#include <set>
-
 #include "base/file.hpp"
 #include "import/model_reader.hpp"
 
@@ -52,18 +50,6 @@ struct ExternalFiles {
   }
 };
 
-void collect(const Graph& graph, std::set<const FileBytes*>& files) {
-  auto add = [&](const Tensor& t) {
-    if (const FileBytes* f = t ? FileBytes::of(t.owner()) : nullptr) files.insert(f);
-  };
-  for (const Value& v : graph.values) add(v.constant);
-  for (const Node& n : graph.nodes) {
-    for (const Attribute& a : n.attributes)
-      if (const auto* t = std::get_if<Tensor>(&a.value)) add(*t);
-    for (const Body& b : n.bodies) collect(*b.graph, files);
-  }
-}
-
 }  // namespace
 
 Result<Graph> import_onnx(const std::string& path, const ImportOptions& options) {
@@ -78,6 +64,9 @@ Result<Graph> import_onnx(const std::string& path, const ImportOptions& options)
                       }};
   auto graph = ModelReader(options, std::move(source)).read(file->bytes());
   if (!graph.ok()) return std::move(graph).status().during("the reading of \"" + path + "\"");
+  graph->files.push_back(std::move(file));
+  for (auto& [location, opened] : external.files)
+    if (opened) graph->files.push_back(std::move(opened));
   return graph;
 }
 
@@ -87,9 +76,7 @@ Result<Graph> import_onnx(std::span<const std::byte> bytes, const ImportOptions&
 }
 
 Status verify_files(const Graph& graph) {
-  std::set<const FileBytes*> files;
-  collect(graph, files);
-  for (const FileBytes* f : files) AI_VMM_TRY(f->verify());
+  for (const auto& f : graph.files) AI_VMM_TRY(f->verify());
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ai_vmm/types.hpp"
 #include "graph/graph.hpp"
@@ -10,8 +11,9 @@
 namespace ai_vmm {
 
 struct ImportOptions {
-  bool copy_weights = false;  // weights live in memory of our own instead of the mapped file
-  bool allow_links = false;   // external-data files may be links that leave the model's folder
+  bool copy_weights = false;            // weights live in memory of our own instead of the mapped file
+  bool allow_links = false;             // external-data files may be links that leave the model's folder
+  std::vector<std::string> overridden;  // of Graph::overridable: those that become inputs instead of constants
   bool infer = true;  // off: structure only, for `inspect` of broken models; unknown operators have no Node::def
 };
 

@@ -311,6 +311,23 @@ TEST(Import, InitialisersOfOldModelsAreNoInputs) {
   EXPECT_TRUE(r.graph->is_constant(r.graph->find("w")));
 }
 
+TEST(Import, FromVersion4InitialisersThatAreInputsMayBeOverridden) {
+  ModelText m = relu();
+  m.ir_version = 4;
+  m.graph.nodes = {{"Add", {"x", "w"}, {"y"}}};
+  m.graph.inputs.push_back(f32("w", {{-1, "W"}}));
+  m.graph.initialisers = {write_onnx_tensor(Tensor::vector<float>({1, 2, 3}), "w")};
+  Read plain(m.message());
+  ASSERT_TRUE(plain.graph.ok()) << plain.error();
+  ASSERT_EQ(plain.graph->overridable.size(), 1u);
+  EXPECT_EQ(plain.graph->overridable[0].second.to_string(), "f32[W]");
+  EXPECT_EQ(plain.graph->inputs.size(), 1u);
+  Read overridden(m.message(), {.overridden = {"w"}});
+  ASSERT_TRUE(overridden.graph.ok()) << overridden.error();
+  ASSERT_EQ(overridden.graph->inputs.size(), 2u);
+  EXPECT_EQ(overridden.graph->value(overridden.graph->inputs[1]).type.to_string(), "f32[W]");
+}
+
 // ---------------------------------------------------------------- test data
 
 TEST(Import, DataIsWrittenAndReadBack) {

@@ -2,7 +2,12 @@
 
 #include <algorithm>
 
+#include "plan/frame.hpp"
+
 namespace ai_vmm {
+
+Plan::Plan() = default;
+Plan::~Plan() = default;
 
 namespace {
 Plan::Kind kind_of(const Node& n) {

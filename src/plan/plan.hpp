@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/pool.hpp"
 #include "graph/graph.hpp"
 #include "hal/device.hpp"
 #include "ops/op.hpp"
@@ -13,7 +14,12 @@
 
 namespace ai_vmm {
 
+class Frame;  // plan/frame.hpp
+
 struct Plan {
+  Plan();
+  ~Plan();
+
   enum class Kind : uint8_t { region, host, if_, loop, scan, sequence_map };
   struct SubPlan {
     std::shared_ptr<const Plan> plan;
@@ -33,6 +39,7 @@ struct Plan {
   std::vector<int> inputs, captures, outputs;
   std::vector<std::pair<int, Data>> constants;  // those that a host step, a body or the caller reads
   std::vector<Step> steps;
+  mutable Pool<Frame> frames;  // of runs that have ended
 
   const Value& value(int slot) const { return graph->value(values[size_t(slot)]); }
   std::string to_text() const;

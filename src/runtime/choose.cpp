@@ -36,17 +36,9 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
   };
 
   auto given = random_inputs(d.inputs, shapes, 1);
-  std::vector<Data> in;
-  Status trial = given.status().copy();
-  if (trial.ok()) {
-    auto ordered = d.in_order(*given);
-    trial = ordered.ok() ? d.check(*ordered) : ordered.status().copy();
-    if (trial.ok()) in = *std::move(ordered);
-  }
-  if (trial.ok()) {
-    std::vector<Data> out(d.outputs.size());
-    trial = d.run(in, out, candidates[0].threads);  // warms caches and compiles the shape class
-  }
+  Outputs out;
+  Status trial = given.ok() ? d.run(*given, out, candidates[0].threads)  // warms caches and compiles the shape class
+                            : given.status().copy();
   if (!trial.ok()) {
     for (auto& c : candidates) c.reason = "not measured: the trial run on random inputs failed";
     settle(0, "not measured: the trial run on random inputs failed (" + trial.message() +
@@ -58,9 +50,9 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
   double deadline = now_us() + budget_ms * 1e3;
   for (int round = 0; round < 50 && (round == 0 || now_us() < deadline); ++round)
     for (size_t i = 0; i < candidates.size(); ++i) {
-      std::vector<Data> out(d.outputs.size());
+      out.clear();
       double start = now_us();
-      if (Status s = d.run(in, out, candidates[i].threads); !s.ok()) continue;
+      if (Status s = d.run(*given, out, candidates[i].threads); !s.ok()) continue;
       times[i].push_back(now_us() - start);
     }
   size_t best = 0;

@@ -10,19 +10,30 @@ namespace {
 
 const Data kNothing;
 
-const Data& input(const Plan::Step& step, const std::vector<Data>& slots, size_t k) {
-  return k < step.inputs.size() && step.inputs[k] >= 0 ? slots[size_t(step.inputs[k])] : kNothing;
+const Data& input(const Plan::Step& step, const Frame& frame, size_t k) {
+  return k < step.inputs.size() && step.inputs[k] >= 0 ? frame.at(step.inputs[k]) : kNothing;
 }
 
-void set_output(const Plan::Step& step, std::vector<Data>& slots, size_t k, Data value) {
-  if (k < step.outputs.size() && step.outputs[k] >= 0) slots[size_t(step.outputs[k])] = std::move(value);
+void set_output(const Plan::Step& step, Frame& frame, size_t k, Data value) {
+  if (k < step.outputs.size() && step.outputs[k] >= 0) frame.set(step.outputs[k], std::move(value));
 }
 
-std::vector<Data> captured(const Plan::SubPlan& body, const std::vector<Data>& slots) {
-  std::vector<Data> c;
+std::vector<const Data*> captured(const Plan::SubPlan& body, const Frame& frame) {
+  std::vector<const Data*> c;
   c.reserve(body.captures.size());
-  for (int v : body.captures) c.push_back(slots[size_t(v)]);
+  for (int v : body.captures) c.push_back(&frame.at(v));
   return c;
+}
+
+// Runs a body. `out` is left with what it gives.
+Status run_body(const Plan& plan, const std::vector<Data>& in, std::span<const Data* const> captures,
+                std::vector<Data>& out, Execution& x) {
+  std::vector<const Data*> from;
+  for (const Data& d : in) from.push_back(&d);
+  out.assign(plan.outputs.size(), Data());
+  std::vector<Data*> to;
+  for (Data& d : out) to.push_back(&d);
+  return execute(plan, from, captures, to, x);
 }
 
 Result<bool> condition(const Data& d) {
@@ -95,31 +106,31 @@ Result<Data> slice(const Tensor& t, int64_t axis, int64_t at) {
   return Data(std::move(out));
 }
 
-Status run_if(const Plan::Step& step, std::vector<Data>& slots, Execution& x) {
-  bool yes = AI_VMM_TAKE(condition(input(step, slots, 0)));
+Status run_if(const Plan::Step& step, Frame& frame, Execution& x) {
+  bool yes = AI_VMM_TAKE(condition(input(step, frame, 0)));
   const Plan::SubPlan& body = step.bodies[yes ? 0 : 1];
-  auto captures = captured(body, slots);
-  std::vector<Data> out(body.plan->outputs.size());
-  AI_VMM_TRY(execute(*body.plan, {}, captures, out, x));
-  for (size_t k = 0; k < out.size(); ++k) set_output(step, slots, k, std::move(out[k]));
+  auto captures = captured(body, frame);
+  std::vector<Data> out;
+  AI_VMM_TRY(run_body(*body.plan, {}, captures, out, x));
+  for (size_t k = 0; k < out.size(); ++k) set_output(step, frame, k, std::move(out[k]));
   return {};
 }
 
-Status run_loop(const Plan::Step& step, std::vector<Data>& slots, Execution& x) {
+Status run_loop(const Plan::Step& step, Frame& frame, Execution& x) {
   const Plan::SubPlan& body = step.bodies[0];
   const Plan& plan = *body.plan;
   int64_t trips = INT64_MAX;
-  if (const Data& m = input(step, slots, 0); m.is_tensor()) trips = ref::ints(m.tensor()).at(0);
+  if (const Data& m = input(step, frame, 0); m.is_tensor()) trips = ref::ints(m.tensor()).at(0);
   bool go = true;
-  if (const Data& c = input(step, slots, 1); c.is_tensor()) go = AI_VMM_TAKE(condition(c));
+  if (const Data& c = input(step, frame, 1); c.is_tensor()) go = AI_VMM_TAKE(condition(c));
   size_t carried = plan.inputs.size() - 2;
   if (plan.outputs.size() < carried + 1)
     return Status(Code::invalid_argument, "The body gives fewer outputs than it carries.");
   size_t scans = plan.outputs.size() - 1 - carried;
   std::vector<Data> state(plan.inputs.size());
-  for (size_t k = 0; k < carried; ++k) state[2 + k] = input(step, slots, 2 + k);
+  for (size_t k = 0; k < carried; ++k) state[2 + k] = input(step, frame, 2 + k);
   std::vector<Collector> collected(scans);
-  auto captures = captured(body, slots);
+  auto captures = captured(body, frame);
   for (int64_t i = 0; i < trips && go; ++i) {
     Tensor iteration = AI_VMM_TAKE(Tensor::make(DType::i64, {}));
     iteration.as_mutable<int64_t>()[0] = i;
@@ -127,21 +138,21 @@ Status run_loop(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
     cond.as_mutable<uint8_t>()[0] = 1;
     state[0] = Data(std::move(iteration));
     state[1] = Data(std::move(cond));
-    std::vector<Data> out(plan.outputs.size());
-    AI_VMM_TRY(execute(plan, state, captures, out, x));
+    std::vector<Data> out;
+    AI_VMM_TRY(run_body(plan, state, captures, out, x));
     go = AI_VMM_TAKE(condition(out[0]));
     for (size_t k = 0; k < carried; ++k) state[2 + k] = std::move(out[1 + k]);
     for (size_t k = 0; k < scans; ++k) AI_VMM_TRY(collected[k].add(out[1 + carried + k]));
   }
-  for (size_t k = 0; k < carried; ++k) set_output(step, slots, k, std::move(state[2 + k]));
+  for (size_t k = 0; k < carried; ++k) set_output(step, frame, k, std::move(state[2 + k]));
   for (size_t k = 0; k < scans; ++k) {
     const Type& type = plan.value(plan.outputs[1 + carried + k]).type;
-    set_output(step, slots, carried + k, AI_VMM_TAKE(collected[k].stack(0, false, type)));
+    set_output(step, frame, carried + k, AI_VMM_TAKE(collected[k].stack(0, false, type)));
   }
   return {};
 }
 
-Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) {
+Status run_scan(const Plan::Step& step, Frame& frame, Execution& x) {
   const Plan::SubPlan& body = step.bodies[0];
   const Plan& plan = *body.plan;
   const Node& node = *step.node;
@@ -159,7 +170,7 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
   int64_t length = -1;
   std::vector<int64_t> axes(scan_inputs);
   for (size_t k = 0; k < scan_inputs; ++k) {
-    const Data& d = input(step, slots, states + k);
+    const Data& d = input(step, frame, states + k);
     if (!d.is_tensor()) return Status(Code::invalid_argument, "A scan input must be a tensor.");
     int64_t rank = d.tensor().rank(), axis = at(in_axes, k);
     if (axis < -rank || axis >= rank)
@@ -173,40 +184,40 @@ Status run_scan(const Plan::Step& step, std::vector<Data>& slots, Execution& x) 
     length = n;
   }
   std::vector<Data> state(plan.inputs.size());
-  for (size_t k = 0; k < states; ++k) state[k] = input(step, slots, k);
+  for (size_t k = 0; k < states; ++k) state[k] = input(step, frame, k);
   std::vector<Collector> collected(scan_outputs);
-  auto captures = captured(body, slots);
+  auto captures = captured(body, frame);
   for (int64_t i = 0; i < length; ++i) {
     for (size_t k = 0; k < scan_inputs; ++k)
       state[states + k] = AI_VMM_TAKE(
-          slice(input(step, slots, states + k).tensor(), axes[k], at(in_directions, k) ? length - 1 - i : i));
-    std::vector<Data> out(plan.outputs.size());
-    AI_VMM_TRY(execute(plan, state, captures, out, x));
+          slice(input(step, frame, states + k).tensor(), axes[k], at(in_directions, k) ? length - 1 - i : i));
+    std::vector<Data> out;
+    AI_VMM_TRY(run_body(plan, state, captures, out, x));
     for (size_t k = 0; k < states; ++k) state[k] = std::move(out[k]);
     for (size_t k = 0; k < scan_outputs; ++k) AI_VMM_TRY(collected[k].add(out[states + k]));
   }
-  for (size_t k = 0; k < states; ++k) set_output(step, slots, k, std::move(state[k]));
+  for (size_t k = 0; k < states; ++k) set_output(step, frame, k, std::move(state[k]));
   for (size_t k = 0; k < scan_outputs; ++k) {
     const Type& type = plan.value(plan.outputs[states + k]).type;
-    set_output(step, slots, states + k,
+    set_output(step, frame, states + k,
                AI_VMM_TAKE(collected[k].stack(at(out_axes, k), at(out_directions, k) != 0, type)));
   }
   return {};
 }
 
-Status run_sequence_map(const Plan::Step& step, std::vector<Data>& slots, Execution& x) {
+Status run_sequence_map(const Plan::Step& step, Frame& frame, Execution& x) {
   const Plan::SubPlan& body = step.bodies[0];
   const Plan& plan = *body.plan;
-  if (!input(step, slots, 0).is_sequence())
+  if (!input(step, frame, 0).is_sequence())
     return Status(Code::invalid_argument, "The first input must be a sequence.");
-  size_t length = input(step, slots, 0).sequence().size();
+  size_t length = input(step, frame, 0).sequence().size();
   std::vector<std::shared_ptr<Sequence>> results;
   for (size_t k = 0; k < plan.outputs.size(); ++k) results.push_back(std::make_shared<Sequence>());
-  auto captures = captured(body, slots);
+  auto captures = captured(body, frame);
   for (size_t i = 0; i < length; ++i) {
     std::vector<Data> in;
     for (size_t k = 0; k < plan.inputs.size(); ++k) {
-      const Data& d = input(step, slots, k);
+      const Data& d = input(step, frame, k);
       if (!d.is_sequence()) {
         in.push_back(d);
       } else if (i < d.sequence().size()) {
@@ -215,22 +226,22 @@ Status run_sequence_map(const Plan::Step& step, std::vector<Data>& slots, Execut
         return Status(Code::invalid_argument, "Sequence inputs have different lengths.");
       }
     }
-    std::vector<Data> out(plan.outputs.size());
-    AI_VMM_TRY(execute(plan, in, captures, out, x));
+    std::vector<Data> out;
+    AI_VMM_TRY(run_body(plan, in, captures, out, x));
     for (size_t k = 0; k < out.size(); ++k) results[k]->push_back(std::move(out[k]));
   }
-  for (size_t k = 0; k < results.size(); ++k) set_output(step, slots, k, Data(std::move(results[k])));
+  for (size_t k = 0; k < results.size(); ++k) set_output(step, frame, k, Data(std::move(results[k])));
   return {};
 }
 
 }  // namespace
 
-Status run_control_flow(const Plan::Step& step, std::vector<Data>& slots, Execution& x) {
+Status run_control_flow(const Plan::Step& step, Frame& frame, Execution& x) {
   switch (step.kind) {
-    case Plan::Kind::if_: return run_if(step, slots, x);
-    case Plan::Kind::loop: return run_loop(step, slots, x);
-    case Plan::Kind::scan: return run_scan(step, slots, x);
-    default: return run_sequence_map(step, slots, x);
+    case Plan::Kind::if_: return run_if(step, frame, x);
+    case Plan::Kind::loop: return run_loop(step, frame, x);
+    case Plan::Kind::scan: return run_scan(step, frame, x);
+    default: return run_sequence_map(step, frame, x);
   }
 }
 

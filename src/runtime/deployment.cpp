@@ -6,31 +6,60 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "base/check.hpp"
 #include "base/memory_budget.hpp"
 #include "base/numbers.hpp"
 #include "base/text.hpp"
+#include "import/onnx.hpp"
 #include "runtime/execute.hpp"
 
 namespace ai_vmm {
 
+namespace {
+Status bad(std::string text) { return Status(Code::invalid_argument, std::move(text)); }
+
+// Why `name` is none of `ports`; `kind` is "input" or "output".
+Status no_such_port(const char* kind, const std::string& name, const std::vector<Port>& ports) {
+  std::vector<std::string> names;
+  for (const Port& p : ports) names.push_back(p.name);
+  std::string near = nearest(name, names);
+  return bad(std::string("The model has no ") + kind + " \"" + name + "\"; " +
+             (near.empty() ? std::string("its ") + kind + "s are " + join(names, ", ") + "."
+                           : "did you mean \"" + near + "\"?"));
+}
+
+Status check_present(const std::vector<Port>& ports, std::span<const Data* const> given) {
+  std::string missing;
+  for (size_t i = 0; i < ports.size(); ++i)
+    if (given[i]->empty() && !ports[i].optional)
+      missing += (missing.empty() ? "" : ", ") + ports[i].name + " " + ports[i].type;
+  return missing.empty() ? Status() : bad("Missing inputs: " + missing + ".");
+}
+
+const Port* find_port(const std::vector<Port>& ports, const std::string& name) {
+  for (const Port& p : ports)
+    if (p.name == name) return &p;
+  return nullptr;
+}
+}  // namespace
+
+Port port_of(const std::string& name, const Type& t) {
+  Port p;
+  p.name = name;
+  p.type = t.to_string();
+  p.is_tensor = t.is_tensor();
+  p.optional = t.kind == Type::Kind::optional;
+  p.dtype = t.dtype;
+  for (const Dim& d : t.dims) {
+    p.shape.push_back(d.constant().value_or(-1));
+    p.dims.push_back(d.to_string());
+  }
+  if (t.is_tensor() && !t.ranked) p.dims = {"..."};
+  return p;
+}
+
 std::vector<Port> ports_of(const Graph& graph, const std::vector<ValueId>& values) {
   std::vector<Port> ports;
-  for (ValueId v : values) {
-    const Type& t = graph.value(v).type;
-    Port p;
-    p.name = graph.value(v).name;
-    p.type = t.to_string();
-    p.is_tensor = t.is_tensor();
-    p.optional = t.kind == Type::Kind::optional;
-    p.dtype = t.dtype;
-    for (const Dim& d : t.dims) {
-      p.shape.push_back(d.constant().value_or(-1));
-      p.dims.push_back(d.to_string());
-    }
-    if (t.is_tensor() && !t.ranked) p.dims = {"..."};
-    ports.push_back(std::move(p));
-  }
+  for (ValueId v : values) ports.push_back(port_of(graph.value(v).name, graph.value(v).type));
   return ports;
 }
 
@@ -39,12 +68,7 @@ Result<Inputs> random_inputs(const std::vector<Port>& ports, const std::map<std:
   Inputs inputs;
   Random random{seed};
   for (const auto& [name, shape] : shapes)
-    if (std::none_of(ports.begin(), ports.end(), [&](const Port& p) { return p.name == name; })) {
-      std::vector<std::string> names;
-      for (const Port& p : ports) names.push_back(p.name);
-      return Status(Code::invalid_argument,
-                    "The model has no input \"" + name + "\"; its inputs are " + join(names, ", ") + ".");
-    }
+    if (!find_port(ports, name)) return no_such_port("input", name, ports);
   for (const Port& p : ports) {
     if (!p.is_tensor) {
       if (!p.optional) inputs[p.name] = Data(std::make_shared<Sequence>());
@@ -66,52 +90,55 @@ Result<Inputs> random_inputs(const std::vector<Port>& ports, const std::map<std:
   return inputs;
 }
 
-namespace {
-Status bad(std::string text) { return {Code::invalid_argument, std::move(text)}; }
-}  // namespace
-
-Result<std::vector<Data>> Deployment::Impl::in_order(const Inputs& given) const {
-  std::vector<Data> ordered(inputs.size());
-  size_t used = 0;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (auto it = given.find(inputs[i].name); it != given.end()) {
-      ++used;
-      ordered[i] = it->second;
+void Deployment::Impl::set_interface(const Graph& graph) {
+  inputs = ports_of(graph, graph.inputs);
+  outputs = ports_of(graph, graph.outputs);
+  metadata = graph.metadata;
+  symbols_.clear();
+  first_use_.clear();
+  for (const Port& p : inputs) {
+    auto& numbers = symbols_.emplace_back(p.shape.size(), -1);
+    for (size_t i = 0; i < p.shape.size(); ++i) {
+      if (p.shape[i] >= 0) continue;
+      auto known =
+          std::find_if(first_use_.begin(), first_use_.end(), [&](auto& use) { return use.first == p.dims[i]; });
+      numbers[i] = int(known - first_use_.begin());
+      if (known == first_use_.end()) first_use_.emplace_back(p.dims[i], p.name);
     }
-  if (used == given.size()) return ordered;
-  std::vector<std::string> names;
-  for (const Port& p : inputs) names.push_back(p.name);
-  for (const auto& [key, value] : given)
-    if (std::find(names.begin(), names.end(), key) == names.end()) {
-      std::string near = nearest(key, names);
-      // A wrong name often means a missing one; both are said.
-      Status missing = check(ordered);
-      return bad("The model has no input \"" + key + "\"; " +
-                 (near.empty() ? "its inputs are " + join(names, ", ") + "." : "did you mean \"" + near + "\"?") +
-                 (missing.message().starts_with("Missing") ? " " + missing.message() : ""));
-    }
-  return ordered;
+  }
 }
 
-Status Deployment::Impl::check(std::span<const Data> given) const {
-  if (given.size() != inputs.size())
-    return bad("The model has " + std::to_string(inputs.size()) + " inputs; " + std::to_string(given.size()) +
-               " are given.");
-  std::string missing;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (given[i].empty() && !inputs[i].optional)
-      missing += (missing.empty() ? "" : ", ") + inputs[i].name + " " + inputs[i].type;
-  if (!missing.empty()) return bad("Missing inputs: " + missing + ".");
-  struct Size {
-    const std::string *symbol, *input;
-    int64_t value;
-  };
-  std::vector<Size> sizes;
-  for (size_t n = 0; n < inputs.size(); ++n) {
-    const Port& p = inputs[n];
-    if (!p.is_tensor || given[n].empty()) continue;
-    if (!given[n].is_tensor()) return bad("Input \"" + p.name + "\" must be a tensor.");
-    const Tensor& t = given[n].tensor();
+Status Deployment::Impl::find(const Inputs& given, Outputs& wanted, Call& call) const {
+  static const Data kAbsent;
+  size_t used = 0;
+  for (const Port& p : inputs) {
+    auto it = given.find(p.name);
+    used += it != given.end();
+    call.inputs.push_back(it == given.end() ? &kAbsent : &it->second);
+  }
+  if (used != given.size())
+    for (const auto& [key, value] : given)
+      if (!find_port(inputs, key)) {
+        // A wrong name often means a missing one; both are said.
+        Status unknown = no_such_port("input", key, inputs), missing = check_present(inputs, call.inputs);
+        return missing.ok() ? std::move(unknown) : bad(unknown.message() + " " + missing.message());
+      }
+  for (const Port& p : outputs) call.outputs.push_back(&wanted.try_emplace(p.name).first->second);
+  if (wanted.size() != outputs.size())
+    for (const auto& [key, value] : wanted)
+      if (!find_port(outputs, key)) return no_such_port("output", key, outputs);
+  return {};
+}
+
+Status Deployment::Impl::check(Call& call) const {
+  AI_VMM_TRY(check_present(inputs, call.inputs));
+  call.sizes.assign(first_use_.size(), -1);
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    const Port& p = inputs[k];
+    const Data& given = *call.inputs[k];
+    if (!p.is_tensor || given.empty()) continue;
+    if (!given.is_tensor()) return bad("Input \"" + p.name + "\" must be a tensor.");
+    const Tensor& t = given.tensor();
     if (p.dtype != DType::undefined && t.dtype() != p.dtype)
       return bad("Input \"" + p.name + "\" is " + name(t.dtype()) + "; the model takes " + name(p.dtype) + ".");
     if (p.dims.size() == 1 && p.dims[0] == "...") continue;
@@ -122,62 +149,109 @@ Status Deployment::Impl::check(std::span<const Data> given) const {
         fits = size == p.shape[i];
         continue;
       }
-      auto same = std::find_if(sizes.begin(), sizes.end(), [&](const Size& s) { return *s.symbol == p.dims[i]; });
-      if (same == sizes.end())
-        sizes.push_back({&p.dims[i], &p.name, size});
-      else if (same->value != size)
-        return bad("The size \"" + p.dims[i] + "\" is " + std::to_string(same->value) + " in input \"" + *same->input +
-                   "\" and " + std::to_string(size) + " in input \"" + p.name + "\"; they must be equal.");
+      auto symbol = size_t(symbols_[k][i]);
+      int64_t& known = call.sizes[symbol];
+      if (known < 0) known = size;
+      if (known != size)
+        return bad("The size \"" + p.dims[i] + "\" is " + std::to_string(known) + " in input \"" +
+                   first_use_[symbol].second + "\" and " + std::to_string(size) + " in input \"" + p.name +
+                   "\"; they must be equal.");
     }
     if (!fits)
       return bad("Input \"" + p.name + "\" has shape " + to_string(t.shape()) + "; the model takes " + p.type + ".");
   }
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    const Data& buffer = *call.outputs[k];
+    if (buffer.empty()) continue;
+    if (!buffer.is_tensor()) return bad("The buffer for output \"" + outputs[k].name + "\" must be a tensor.");
+    const Tensor& t = buffer.tensor();
+    if (t.dtype() != outputs[k].dtype)  // devices write into a buffer by its shape alone
+      return bad("The buffer given for output \"" + outputs[k].name + "\" is " + name(t.dtype()) +
+                 to_string(t.shape()) + "; the output is " + outputs[k].type + ".");
+  }
   return {};
 }
 
-Status Deployment::Impl::run(std::span<const Data> in, std::span<Data> out, int run_threads,
+std::unique_ptr<Deployment::Impl::Call> Deployment::Impl::begin() {
+  auto call = calls_.take();
+  if (!call) call = std::make_unique<Call>();
+  call->inputs.clear();
+  call->outputs.clear();
+  return call;
+}
+
+Status Deployment::Impl::run(const Inputs& given, Outputs& wanted, int run_threads, const volatile int32_t* cancel) {
+  auto call = begin();
+  Status found = find(given, wanted, *call);
+  return run(std::move(call), std::move(found), run_threads, cancel);
+}
+
+Status Deployment::Impl::run(std::span<const Data> given, std::span<Data> wanted, int run_threads,
                              const volatile int32_t* cancel) {
-  MemoryBudget::Scope scope(std::make_shared<MemoryBudget>(memory_limit));
-  Execution x;
-  uint64_t nth = runs.fetch_add(1, std::memory_order_relaxed);
-  Random mixer{seed ? seed : 0x5eedULL + nth};
-  x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel};
-  x.random.state = mixer.next();
-  return execute(*plan, in, {}, out, x);
+  auto count = [](size_t is, size_t should, const char* what) {
+    return bad("The model has " + std::to_string(should) + " " + what + "s; " + std::to_string(is) + " are given.");
+  };
+  if (given.size() != inputs.size()) return count(given.size(), inputs.size(), "input");
+  if (wanted.size() != outputs.size()) return count(wanted.size(), outputs.size(), "output");
+  auto call = begin();
+  for (const Data& d : given) call->inputs.push_back(&d);
+  for (Data& d : wanted) call->outputs.push_back(&d);
+  return run(std::move(call), {}, run_threads, cancel);
+}
+
+Status Deployment::Impl::run(std::unique_ptr<Call> call, Status status, int run_threads,
+                             const volatile int32_t* cancel) {
+  if (status.ok()) status = check(*call);
+  // Other sizes than before may read weights again, to choose and prepare kernels for them.
+  if (status.ok() && call->sizes != call->last_sizes) {
+    status = verify_files(*plan->graph);
+    call->last_sizes = call->sizes;
+  }
+  if (!call->budget) call->budget = std::make_shared<MemoryBudget>(memory_limit);
+  if (status.ok()) {
+    MemoryBudget::Scope scope(call->budget);
+    Execution x;
+    uint64_t nth = runs.fetch_add(1, std::memory_order_relaxed);
+    Random mixer{seed ? seed : 0x5eedULL + nth};
+    x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel};
+    x.random.state = mixer.next();
+    status = execute(*plan, call->inputs, {}, call->outputs, x);
+  }
+  // Tensors that outlive the run, such as its outputs, stay charged to its budget; the next one has its own.
+  if (call->budget.use_count() > 1) call->budget = std::make_shared<MemoryBudget>(memory_limit);
+  calls_.give(std::move(call));
+  return status;
+}
+
+Result<Deployment::Impl*> Deployment::Impl::variant(const Inputs& given) {
+  std::vector<std::string> overridden;
+  for (const Port& p : overridable)
+    if (given.count(p.name)) overridden.push_back(p.name);
+  if (overridden.empty()) return this;
+  std::lock_guard lock(mutex);
+  auto& made = variants[overridden];
+  if (!made) {
+    auto compiled = recompile(overridden);
+    if (!compiled.ok())
+      return std::move(compiled).status().during("the compiling with " + join(overridden, ", ") + " as inputs");
+    made = *std::move(compiled);
+  }
+  return made.get();
 }
 
 const std::vector<Port>& Deployment::inputs() const { return impl_->inputs; }
 const std::vector<Port>& Deployment::outputs() const { return impl_->outputs; }
+const std::vector<Port>& Deployment::overridable() const { return impl_->overridable; }
 const std::map<std::string, std::string>& Deployment::metadata() const { return impl_->metadata; }
 
 Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options) const {
-  auto in = AI_VMM_TAKE(impl_->in_order(inputs));
-  std::vector<Data> out(impl_->outputs.size());
-  for (const auto& [key, value] : options.outputs) {
-    auto it = std::find_if(impl_->outputs.begin(), impl_->outputs.end(), [&](const Port& p) { return p.name == key; });
-    if (it == impl_->outputs.end()) return Status(Code::invalid_argument, "The model has no output \"" + key + "\".");
-    if (!value.is_tensor())
-      return Status(Code::invalid_argument, "The buffer for output \"" + key + "\" must be a tensor.");
-    out[size_t(it - impl_->outputs.begin())] = value;
-  }
-  AI_VMM_TRY(run(in, out, options.cancel));
-  Outputs result;
-  for (size_t k = 0; k < out.size(); ++k) result[impl_->outputs[k].name] = std::move(out[k]);
-  return result;
+  Impl* impl = AI_VMM_TAKE(impl_->variant(inputs));
+  Outputs outputs = options.outputs;
+  AI_VMM_TRY(impl->run(inputs, outputs, impl_->threads, options.cancel));
+  return outputs;
 }
 
 Status Deployment::run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel) const {
-  AI_VMM_TRY(impl_->check(inputs));
-  if (outputs.size() != impl_->outputs.size())
-    return bad("The model has " + std::to_string(impl_->outputs.size()) + " outputs; there is room for " +
-               std::to_string(outputs.size()) + ".");
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    // Devices write into a buffer by its shape alone.
-    const Port& p = impl_->outputs[k];
-    if (outputs[k].is_tensor() && outputs[k].tensor().dtype() != p.dtype)
-      return bad("The buffer given for output \"" + p.name + "\" is " + name(outputs[k].tensor().dtype()) +
-                 to_string(outputs[k].tensor().shape()) + "; the output is " + p.type + ".");
-  }
   return impl_->run(inputs, outputs, impl_->threads, cancel);
 }
 
@@ -247,6 +321,9 @@ Report Deployment::report() const {
   Report r = impl_->report;
   r.arena_bytes = r.compilations = 0;
   collect(*impl_->plan, r);
+  std::lock_guard lock(impl_->mutex);
+  for (const auto& [names, variant] : impl_->variants)
+    if (variant) collect(*variant->plan, r);
   return r;
 }
 std::string Deployment::graph_text() const { return impl_->plan->graph->to_text(); }

@@ -2,11 +2,15 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "ai_vmm/vmm.hpp"
+#include "base/pool.hpp"
 #include "plan/plan.hpp"
 
 namespace ai_vmm {
@@ -14,6 +18,7 @@ namespace ai_vmm {
 struct Deployment::Impl {
   std::shared_ptr<const Plan> plan;
   std::vector<Port> inputs, outputs;  // in the plan's order
+  std::vector<Port> overridable;
   std::map<std::string, std::string> metadata;
   Report report;  // as made at deploy; arena_bytes and compilations are read live
   int threads = 0;
@@ -21,15 +26,43 @@ struct Deployment::Impl {
   uint64_t seed = 0;
   std::atomic<uint64_t> runs{0};
 
-  // Runs the plan on checked inputs, in the plan's order. `threads` overrides the deployment's.
+  // Compiles the model anew with these of its overridable initialisers as inputs.
+  std::function<Result<std::shared_ptr<Impl>>(const std::vector<std::string>& overridden)> recompile;
+
+  // Sets inputs, outputs and metadata. Before any run.
+  void set_interface(const Graph& graph);
+  // Checks the inputs and runs the plan. `threads` overrides the deployment's.
+  Status run(const Inputs& inputs, Outputs& outputs, int threads, const volatile int32_t* cancel = nullptr);
   Status run(std::span<const Data> inputs, std::span<Data> outputs, int threads,
              const volatile int32_t* cancel = nullptr);
-  Status check(std::span<const Data> inputs) const;  // kinds, types and sizes
-  // By name → in order. Fails for missing and unknown names.
-  Result<std::vector<Data>> in_order(const Inputs& inputs) const;
+  // Itself, or its variant in which those overridable initialisers that `inputs` gives are inputs: compiled when first
+  // needed, then kept.
+  Result<Impl*> variant(const Inputs& inputs);
+
+  std::mutex mutex;
+  std::map<std::vector<std::string>, std::shared_ptr<Impl>> variants;
+
+ private:
+  struct Call {  // what one run holds
+    std::shared_ptr<MemoryBudget> budget;
+    std::vector<const Data*> inputs;  // in order, as the outputs
+    std::vector<Data*> outputs;
+    std::vector<int64_t> sizes;       // by number of the symbolic size; -1 not seen yet
+    std::vector<int64_t> last_sizes;  // of the run before
+  };
+  std::unique_ptr<Call> begin();
+  Status find(const Inputs& inputs, Outputs& outputs, Call& call) const;  // by name
+  Status check(Call& call) const;
+  Status run(std::unique_ptr<Call> call, Status found, int threads, const volatile int32_t* cancel);
+
+  std::vector<std::vector<int>> symbols_;  // by input and axis: number of the symbolic size; -1 a fixed one
+  std::vector<std::pair<std::string, std::string>>
+      first_use_;  // by number: the size's name, the input that has it first
+  Pool<Call> calls_;
 };
 
 // What the outside sees of a graph's inputs and outputs.
+Port port_of(const std::string& name, const Type& type);
 std::vector<Port> ports_of(const Graph& graph, const std::vector<ValueId>& values);
 
 // Inputs as `aivmm run --random` makes them: floats N(0,1), integers 0 or 1, booleans true, strings "", sequences

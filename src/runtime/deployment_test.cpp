@@ -23,8 +23,7 @@ Deployment deploy(Graph graph, int64_t memory_limit = int64_t(1) << 30) {
   s = graph.verify();
   EXPECT_TRUE(s.ok()) << s.message();
   auto impl = std::make_shared<Deployment::Impl>();
-  impl->inputs = ports_of(graph, graph.inputs);
-  impl->outputs = ports_of(graph, graph.outputs);
+  impl->set_interface(graph);
   impl->memory_limit = memory_limit;
   impl->threads = 1;
   auto device = Device::open("reference");

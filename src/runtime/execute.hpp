@@ -2,9 +2,7 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
-#include "hal/device.hpp"
 #include "plan/plan.hpp"
 
 namespace ai_vmm {
@@ -17,7 +15,7 @@ struct Execution {
 // `inputs` and `captures` are in the plan's order. `outputs` has one entry an output: a tensor there is the caller's
 // buffer and is written in place; anything else is replaced by what the plan made.
 // Memory is charged to MemoryBudget::current(). Failures name the node.
-Status execute(const Plan& plan, std::span<const Data> inputs, std::span<const Data> captures, std::span<Data> outputs,
-               Execution& execution);
+Status execute(const Plan& plan, std::span<const Data* const> inputs, std::span<const Data* const> captures,
+               std::span<Data* const> outputs, Execution& execution);
 
 }  // namespace ai_vmm

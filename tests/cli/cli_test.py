@@ -187,6 +187,34 @@ class Cli(unittest.TestCase):
         self.aivmm("run", self.add, "--input", "x=x.bin", "--input", "y=y.pb", "--output=out.npz")
         np.testing.assert_array_equal(np.load(self.at / "out.npz")["z"], x + y)
 
+    def test_initialisers_that_are_inputs_may_be_overridden_as_in_onnxruntime(self):
+        import onnxruntime as ort
+
+        w = np.array([[1, 2], [3, 4]], np.float32)
+        feeds = {"x": np.array([[5, 6]], np.float32), "w": np.array([[0, 1], [2, 3]], np.float32)}
+        for name, array in feeds.items():
+            np.save(self.at / f"{name}.npy", array)
+        for ir_version, allowed in (3, False), (4, True), (10, True):
+            graph = helper.make_graph(
+                [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+                [value("x", TensorProto.FLOAT, ["N", 2]), value("w", TensorProto.FLOAT, [2, 2])],
+                [value("y", TensorProto.FLOAT, ["N", 2])], [onnx.numpy_helper.from_array(w, "w")])
+            made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=ir_version)
+            path = self.save("m.onnx", made)
+            options = ort.SessionOptions()
+            options.log_severity_level = 3
+            oracle = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.aivmm("run", path, "--input", "x=x.npy", "--output=out.npz")
+            np.testing.assert_allclose(np.load(self.at / "out.npz")["y"], oracle.run(None, {"x": feeds["x"]})[0])
+            words = ("run", path, "--input", "x=x.npy", "w=w.npy", "--output=out.npz")
+            if allowed:
+                self.aivmm(*words)
+                np.testing.assert_allclose(np.load(self.at / "out.npz")["y"], oracle.run(None, feeds)[0])
+            else:
+                self.assertIn('no input "w"', self.aivmm(*words, expect=2).stderr)
+                with self.assertRaises(Exception):
+                    oracle.run(None, feeds)
+
     def test_inputs_that_do_not_fit_exit_2(self):
         np.save(self.at / "double.npy", np.zeros((2, 3)))
         np.save(self.at / "wide.npy", np.zeros((2, 4), np.float32))

@@ -22,8 +22,9 @@ class CpuContext : public backend::Context {
                  const AiVmmRun& run) override {
     inputs_.clear();
     for (backend::TensorRef t : inputs)
-      inputs_.push_back(Tensor::view(static_cast<DType>(t->dtype), Shape(t->shape, t->shape + t->rank),
-                                     static_cast<const char*>(t->data) + t->byte_offset));
+      inputs_.push_back({static_cast<DType>(t->dtype),
+                         {t->shape, size_t(t->rank)},
+                         static_cast<const char*>(t->data) + t->byte_offset});
     slots_.resize(outputs.size());
     for (size_t k = 0; k < outputs.size(); ++k) {
       const AiVmmTensor& t = *outputs[k];
@@ -41,7 +42,7 @@ class CpuContext : public backend::Context {
 
  private:
   cpu::Context context_;
-  std::vector<Tensor> inputs_;
+  std::vector<Input> inputs_;
   std::vector<OutputSlot> slots_;
 };
 

@@ -113,13 +113,15 @@ struct Context::Impl {
 
   // Where all sizes are fixed, kernels are chosen and weights packed now rather than in the first run.
   void bind_ahead() {
-    std::vector<Tensor> inputs;
+    std::vector<Shape> shapes;
     for (const InputSpec& in : p.inputs) {
-      Shape shape;
+      Shape& shape = shapes.emplace_back();
       for (int d : p.slots[size_t(in.value)].dims) shape.push_back(p.exprs[size_t(d)].constant().value_or(-1));
       if (!p.slots[size_t(in.value)].ranked || std::count(shape.begin(), shape.end(), -1)) return;
-      inputs.push_back(Tensor::view(p.slots[size_t(in.value)].dtype, shape, nullptr));
     }
+    std::vector<Input> inputs;
+    for (size_t k = 0; k < shapes.size(); ++k)
+      inputs.push_back({p.slots[size_t(p.inputs[k].value)].dtype, shapes[k], nullptr});
     int threads = p.options.threads > 0 ? p.options.threads : omp_get_num_procs();
     omp_set_num_threads(threads);
     if (!bind_inputs(inputs).ok()) return;
@@ -127,7 +129,7 @@ struct Context::Impl {
     for (size_t g = 0; g < p.segments.size() && !p.segments[g].dynamic; ++g)
       if (!bind_segment(g, threads).ok()) return;
     bound_threads = threads;
-    for (const Tensor& t : inputs) last_inputs.push_back(t.shape());
+    last_inputs = std::move(shapes);
     bound = true;
   }
 
@@ -146,13 +148,13 @@ struct Context::Impl {
 
   // ---- sizes
 
-  Status bind_inputs(std::span<const Tensor> inputs) {
+  Status bind_inputs(std::span<const Input> inputs) {
     symbols.clear();
     std::fill(exprs.begin(), exprs.end(), kUnknown);
     std::fill(shape_known.begin(), shape_known.end(), 0);
     for (size_t k = 0; k < p.inputs.size(); ++k) {
       const Slot& s = p.slots[size_t(p.inputs[k].value)];
-      const Shape& shape = inputs[k].shape();
+      std::span<const int64_t> shape = inputs[k].shape;
       if (!s.ranked) continue;
       auto mismatch = [&](const std::string& wanted) {
         return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(shape) +
@@ -176,10 +178,10 @@ struct Context::Impl {
       size_t v = size_t(p.inputs[k].value);
       const Slot& s = p.slots[v];
       for (size_t d = 0; s.ranked && d < s.dims.size(); ++d)
-        if (exprs[size_t(s.dims[d])] != inputs[k].dim(int64_t(d)))
-          return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(inputs[k].shape()) +
+        if (exprs[size_t(s.dims[d])] != inputs[k].shape[d])
+          return invalid("Input \"" + p.inputs[k].name + "\" has shape " + ai_vmm::to_string(inputs[k].shape) +
                          "; axis " + std::to_string(d) + " must be " + p.exprs[size_t(s.dims[d])].to_string() + ".");
-      shapes[v] = inputs[k].shape();
+      shapes[v].assign(inputs[k].shape.begin(), inputs[k].shape.end());
       shape_known[v] = 1;
     }
     return {};
@@ -553,7 +555,7 @@ struct Context::Impl {
     return {};
   }
 
-  Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const RunOptions& options) {
+  Status run(std::span<const Input> inputs, std::span<const OutputSlot> outputs, const RunOptions& options) {
     if (inputs.size() != p.inputs.size() || outputs.size() != p.outputs.size())
       return invalid("The region takes " + std::to_string(p.inputs.size()) + " inputs and makes " +
                      std::to_string(p.outputs.size()) + " outputs; the call has " + std::to_string(inputs.size()) +
@@ -564,12 +566,12 @@ struct Context::Impl {
     bound_spinning();
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
     bool same = bound && threads == bound_threads;
-    for (size_t k = 0; same && k < inputs.size(); ++k) same = inputs[k].shape() == last_inputs[k];
+    for (size_t k = 0; same && k < inputs.size(); ++k) same = std::ranges::equal(inputs[k].shape, last_inputs[k]);
     if (!same) {
       bound = false;
       for (size_t k = 0; k < inputs.size(); ++k)
-        if (inputs[k].dtype() != p.slots[size_t(p.inputs[k].value)].dtype)
-          return invalid("Input \"" + p.inputs[k].name + "\" holds " + ai_vmm::name(inputs[k].dtype()) +
+        if (inputs[k].dtype != p.slots[size_t(p.inputs[k].value)].dtype)
+          return invalid("Input \"" + p.inputs[k].name + "\" holds " + ai_vmm::name(inputs[k].dtype) +
                          "; the model takes " + ai_vmm::name(p.slots[size_t(p.inputs[k].value)].dtype) + ".");
       AI_VMM_TRY(bind_inputs(inputs));
       for (auto& s : segments) s.ready = false;
@@ -577,10 +579,10 @@ struct Context::Impl {
         for (auto& s : steps) s.ready = false;
       bound_threads = threads;
       last_inputs.clear();
-      for (const Tensor& t : inputs) last_inputs.push_back(t.shape());
+      for (const Input& in : inputs) last_inputs.emplace_back(in.shape.begin(), in.shape.end());
     }
     for (size_t k = 0; k < inputs.size(); ++k)
-      set_memory(p.inputs[k].value, static_cast<std::byte*>(const_cast<void*>(inputs[k].data())));
+      set_memory(p.inputs[k].value, static_cast<std::byte*>(const_cast<void*>(inputs[k].data)));
     const bool profile = profile_wanted();
     for (size_t g = 0; g < p.segments.size(); ++g) {
       const Segment& seg = p.segments[g];
@@ -661,7 +663,7 @@ void Run::set(size_t k, Tensor tensor) { dynamic->set(k, std::move(tensor)); }
 Context::Context(std::shared_ptr<const Program> program) : impl_(std::make_unique<Impl>(std::move(program))) {}
 Context::~Context() = default;
 
-Status Context::run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const RunOptions& options) {
+Status Context::run(std::span<const Input> inputs, std::span<const OutputSlot> outputs, const RunOptions& options) {
   return impl_->run(inputs, outputs, options);
 }
 
@@ -673,7 +675,9 @@ Result<std::vector<Tensor>> Context::run(std::span<const Tensor> inputs, const R
       results[k] = AI_VMM_TAKE(Tensor::make(dtype, shape));
       return results[k].mutable_data();
     };
-  AI_VMM_TRY(run(inputs, slots, options));
+  std::vector<Input> in;
+  for (const Tensor& t : inputs) in.push_back({t.dtype(), t.shape(), t.data()});
+  AI_VMM_TRY(run(in, slots, options));
   return results;
 }
 

@@ -52,12 +52,18 @@ struct RunOptions {
   const volatile int32_t* cancel = nullptr;
 };
 
-// One run at a time. Inputs are dense and row-major and have the dtypes of the region's inputs.
+struct Input {  // dense and row-major
+  DType dtype = DType::undefined;
+  std::span<const int64_t> shape;
+  const void* data = nullptr;
+};
+
+// One run at a time. With the shapes of the last run, running allocates nothing.
 class Context {
  public:
   explicit Context(std::shared_ptr<const Program> program);
   ~Context();
-  Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const RunOptions& options = {});
+  Status run(std::span<const Input> inputs, std::span<const OutputSlot> outputs, const RunOptions& options = {});
   // For tests: outputs in tensors of their own.
   Result<std::vector<Tensor>> run(std::span<const Tensor> inputs, const RunOptions& options = {});
 
