@@ -54,7 +54,7 @@ uint64_t PatternOfLife::bin_block(int bin) {
 }
 
 void PatternOfLife::Habit::end_step() {
-  uint32_t n = need();
+  uint32_t n = need;
   float rate = 1.0f / float(steps + 2);
   if (rate < kRate) rate = kRate;
   presence += rate * ((n ? 1.0f : 0.0f) - presence);
@@ -65,7 +65,7 @@ void PatternOfLife::Habit::end_step() {
   if (steps < 1000) ++steps;
   bool predict = presence >= (predicted ? kPredictUntil : kPredictFrom);
   predicted = predict ? rounded(level) : 0;
-  live_before = peak = live;
+  freed = need = 0;
 }
 
 void PatternOfLife::Score::add(uint32_t need, uint32_t predicted, double bytes) {
@@ -97,7 +97,7 @@ int PatternOfLife::insert(uint64_t bytes) {
     for (int i = 0; i < kSizes; ++i)
       if (i != anchor_ && (at < 0 || sizes_[i].weight < sizes_[at].weight)) at = i;
     weight = sizes_[at].weight;
-    lost_needs_ += sizes_[at].habit.need();
+    lost_needs_ += sizes_[at].habit.need;
   }
   sizes_[at] = Size{};
   sizes_[at].bytes = keys_[at] = bytes;
@@ -116,8 +116,14 @@ void PatternOfLife::observe(const Obs& obs) {
       bins_[bin_of(obs.bytes)].release();
       int i = find(obs.bytes);
       if (i < 0) return;
+      Size& s = sizes_[i];
+      s.last_release_ns = obs.time_ns;
+      if (s.borrowed) {
+        --s.borrowed;
+        i = find(s.lender);
+        if (i < 0) return;
+      }
       sizes_[i].habit.release();
-      sizes_[i].last_release_ns = obs.time_ns;
       return;
     }
     case ObsKind::allocate: allocate(obs); return;
@@ -152,15 +158,29 @@ void PatternOfLife::allocate(const Obs& obs) {
     else if (anchor_ >= 0 && double(event_ - sizes_[anchor_].last_event) > 3.0 * sizes_[anchor_].gap + 16)
       anchor_ = -1, end_step();  // the program does something else now
   }
-  s.habit.allocate();
+  serve(i);
   bins_[bin_of(obs.bytes)].allocate();
+}
+
+// A freed block of the size itself, or the smallest that fits, or else one more need.
+void PatternOfLife::serve(int size) {
+  Size& s = sizes_[size];
+  int lender = size;
+  if (!s.habit.freed)
+    for (int i = 0; i < used_; ++i)
+      if (sizes_[i].habit.freed && block_fits(keys_[i], s.bytes) && (lender == size || keys_[i] < keys_[lender]))
+        lender = i;
+  sizes_[lender].habit.allocate();
+  if (lender == size) return;
+  s.borrowed = s.lender == keys_[lender] ? s.borrowed + 1 : 1;
+  s.lender = keys_[lender];
 }
 
 void PatternOfLife::end_step() {
   exact_.fade(), density_.fade();
   for (int i = 0; i < used_; ++i) {
     Size& s = sizes_[i];
-    exact_.add(s.habit.need(), s.habit.predicted, double(s.bytes));
+    exact_.add(s.habit.need, s.habit.predicted, double(s.bytes));
     s.habit.end_step();
     s.weight *= 0.98f;
   }
@@ -168,8 +188,8 @@ void PatternOfLife::end_step() {
   lost_needs_ = 0;
   for (int b = 0; b < kBins; ++b) {
     Habit& h = bins_[b];
-    if (!h.peak && !h.steps) continue;
-    density_.add(h.need(), h.predicted, double(bin_block(b)));
+    if (!h.need && !h.freed && !h.steps) continue;
+    density_.add(h.need, h.predicted, double(bin_block(b)));
     h.end_step();
   }
   // The kernel spreads what is expected of a bin over its neighbours; it changes a count only where it is near a half.
@@ -230,9 +250,9 @@ int PatternOfLife::predict_by(Predictor predictor, uint64_t budget, Need* out, i
     for (int grade = 1; grade < 4; ++grade)
       for (int i = 0; i < count && n < most; ++i) {
         const Habit& h = habit_of(i);
-        if (h.presence < kGrades[grade] || h.presence >= kGrades[grade - 1] || h.predicted <= h.need()) continue;
+        if (h.presence < kGrades[grade] || h.presence >= kGrades[grade - 1] || h.predicted <= h.need) continue;
         uint64_t block = block_of(i), room = block ? budget / block : 0;
-        auto take = uint32_t(room < h.predicted - h.need() ? room : h.predicted - h.need());
+        auto take = uint32_t(room < h.predicted - h.need ? room : h.predicted - h.need);
         if (!take) continue;
         budget -= take * block;
         out[n++] = {block, take};

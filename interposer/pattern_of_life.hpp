@@ -25,6 +25,12 @@ struct Obs {
   ObsKind kind;
 };
 
+// A block serves a request if it is at most an eighth of the request larger: in the pool, and in the engine's
+// reckoning.
+constexpr bool block_fits(uint64_t block, uint64_t request) {
+  return block >= request && block - request <= request / 8;
+}
+
 // Blocks that will be needed: `count` of at least `bytes`, in all of the rest of this step.
 struct Need {
   uint64_t bytes;
@@ -74,23 +80,18 @@ class PatternOfLife {
   void explain(char* text, size_t capacity) const;
 
  private:
-  // What is known of a size, or of a bin: how often steps need it, and how many then.
+  // What is known of a size, or of a bin: how often steps need it, and how many then. A step needs a block for each
+  // allocation that no block which the step itself has freed can serve.
   struct Habit {
-    uint32_t live = 0, live_before = 0, peak = 0;  // now, at the start of the step, most in the step
-    uint32_t predicted = 0;                        // for this step
-    uint32_t steps = 0;                            // seen so far
-    uint32_t last = 0, same = 0;                   // what the last step needed, and how many before it needed as many
-    float presence = 0.25f;                        // share of steps that need it, decayed; starts as a doubt
-    float level = 0;                               // how many a step needs, decayed
+    uint32_t freed = 0, need = 0;  // in this step so far
+    uint32_t predicted = 0;        // needs of this step, as foreseen at its start
+    uint32_t steps = 0;            // seen so far
+    uint32_t last = 0, same = 0;   // what the last step needed, and how many before it needed as many
+    float presence = 0.25f;        // share of steps that need it, decayed; starts as a doubt
+    float level = 0;               // how many a step needs, decayed
 
-    void allocate() {
-      if (++live > peak) peak = live;
-    }
-    void release() {
-      if (live) --live;
-      if (live < live_before) live_before = live;
-    }
-    uint32_t need() const { return peak - live_before; }
+    void allocate() { freed ? --freed : ++need; }
+    void release() { ++freed; }
     void end_step();
   };
   struct Size {
@@ -102,6 +103,8 @@ class PatternOfLife {
     float gap = 0, gap_deviation = 0;  // events from one allocation to the next
     float interval_ns = 0;
     int64_t last_ns = 0, last_release_ns = 0;
+    uint64_t lender = 0;  // the size whose freed block serves requests of this one, and how many it does
+    uint32_t borrowed = 0;
     uint8_t idle[32] = {};  // times from a release to the next allocation, by powers of two of microseconds
   };
   struct Score {
@@ -116,6 +119,7 @@ class PatternOfLife {
   int find(uint64_t bytes) const;
   int insert(uint64_t bytes);
   void allocate(const Obs& obs);
+  void serve(int size);
   void end_step();
   void choose_anchor();
   void choose_predictor();

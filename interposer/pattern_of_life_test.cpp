@@ -63,6 +63,26 @@ TEST(Bins, ABlockServesItsBinWithAtMostANinthOver) {
   EXPECT_EQ(PatternOfLife::bin_of(~uint64_t(0)), PatternOfLife::kBins - 1);
 }
 
+TEST(Blocks, ServeRequestsThatAreAtMostANinthSmaller) {
+  EXPECT_TRUE(block_fits(1000, 1000));
+  EXPECT_TRUE(block_fits(1125, 1000));
+  EXPECT_FALSE(block_fits(1126, 1000));
+  EXPECT_FALSE(block_fits(999, 1000));
+}
+
+TEST(Engine, ABlockThatServedALargerRequestServesASmallerOne) {
+  Program p;
+  for (int i = 0; i < 10; ++i) {
+    for (uint64_t bytes : {1100000, 1000000}) {
+      p.engine->observe({p.now++, bytes, ObsKind::allocate});
+      p.engine->observe({p.now++, bytes, ObsKind::release});
+    }
+    p.engine->observe({p.now++, 0, ObsKind::boundary});
+  }
+  EXPECT_EQ(p.predicted(1100000), 1u);
+  EXPECT_EQ(p.predicted(1000000), 0u);
+}
+
 TEST(Engine, IsBounded) { EXPECT_LE(sizeof(PatternOfLife), 32u << 10); }
 
 TEST(Engine, RepeatedSizesAreForeseenExactly) {

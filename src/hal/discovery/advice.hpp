@@ -2,8 +2,8 @@
 // packages.
 #pragma once
 
-#include "hal/discovery/accelerator.hpp"
 #include "base/tree.hpp"
+#include "hal/discovery/accelerator.hpp"
 
 namespace ai_vmm {
 

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "hal/discovery/accelerator.hpp"
 #include "base/tree.hpp"
+#include "hal/discovery/accelerator.hpp"
 
 namespace ai_vmm {
 

@@ -2,8 +2,8 @@
 // Reads files only: some milliseconds, no driver is woken.
 #pragma once
 
-#include "hal/discovery/accelerator.hpp"
 #include "base/tree.hpp"
+#include "hal/discovery/accelerator.hpp"
 
 namespace ai_vmm {
 
