@@ -6,6 +6,8 @@
 #include <fstream>
 #include <string>
 
+#include "base/cgroup.hpp"
+
 namespace ai_vmm {
 
 Status MemoryBudget::charge(int64_t bytes) {
@@ -39,15 +41,9 @@ MemoryBudget::Scope::~Scope() { slot() = std::move(previous_); }
 
 int64_t MemoryBudget::default_limit() {
   int64_t have = int64_t(sysconf(_SC_PHYS_PAGES)) * int64_t(sysconf(_SC_PAGESIZE));
-  // cgroup v2: our own group's limit, and v1's.
-  std::string group;
-  for (std::ifstream in("/proc/self/cgroup"); std::getline(in, group);)
-    if (group.rfind("0::", 0) == 0) {
-      group = group.substr(3);
-      break;
-    }
-  for (const std::string& path : {"/sys/fs/cgroup" + group + "/memory.max", std::string("/sys/fs/cgroup/memory.max"),
-                                  std::string("/sys/fs/cgroup/memory/memory.limit_in_bytes")}) {
+  auto files = cgroup_files("memory.max");
+  files.emplace_back("/sys/fs/cgroup/memory/memory.limit_in_bytes");  // cgroup v1
+  for (const std::string& path : files) {
     std::ifstream in(path);
     int64_t limit = 0;
     if (in >> limit && limit > 0) have = std::min(have, limit);

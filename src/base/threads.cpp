@@ -7,19 +7,15 @@
 #include <fstream>
 #include <string>
 
+#include "base/cgroup.hpp"
+
 namespace ai_vmm {
 
 int available_threads() {
   cpu_set_t set;
   CPU_ZERO(&set);
   int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  std::string group;
-  for (std::ifstream in("/proc/self/cgroup"); std::getline(in, group);)
-    if (group.rfind("0::", 0) == 0) {
-      group = group.substr(3);
-      break;
-    }
-  for (const std::string& path : {"/sys/fs/cgroup" + group + "/cpu.max", std::string("/sys/fs/cgroup/cpu.max")}) {
+  for (const std::string& path : cgroup_files("cpu.max")) {
     std::ifstream in(path);
     std::string quota;
     double period = 0;

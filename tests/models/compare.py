@@ -9,6 +9,7 @@ outputs must depend on the inputs: a second seed must change them.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import subprocess
@@ -67,8 +68,8 @@ def check(args, entry: dict, folder: pathlib.Path) -> list[str]:
     inspected = subprocess.run([str(args.aivmm), "inspect", str(path), "--json"], capture_output=True, text=True)
     if inspected.returncode != 0:
         wrong.append(f"aivmm inspect left with {inspected.returncode}: {inspected.stderr.strip()[-300:]}")
-    elif entry["kind"] and json.loads(inspected.stdout).get("kind") != entry["kind"]:
-        wrong.append(f"recognised as {json.loads(inspected.stdout).get('kind')}, but it is {entry['kind']}")
+    elif json.loads(inspected.stdout).get("kind") != (entry["kind"] or "UNKNOWN"):
+        wrong.append(f"recognised as {json.loads(inspected.stdout).get('kind')}, but it is {entry['kind'] or 'UNKNOWN'}")
     session = onnx_runtime(path)
     names = [o.name for o in session.get_outputs()]
     for case in entry["cases"]:
@@ -107,6 +108,11 @@ def main() -> int:
     args = parser.parse_args()
     zoo.make(args.zoo, args.models or list(zoo.ZOO))
     failed = 0
+    models_of = collections.Counter(kind for kind, _, _ in zoo.ZOO.values())
+    for kind in (zoo.CNN, zoo.VIT, zoo.LLM, zoo.SPEECH, zoo.RECOMMENDATION, zoo.SCIENCE):
+        if models_of[kind] < 2:
+            print(f"FAIL the zoo has {models_of[kind]} models of kind {kind}; the recogniser is tested with at least two")
+            failed += 1
     entries = [m for m in json.loads((args.zoo / "zoo.json").read_text()) if not args.models or m["name"] in args.models]
     with tempfile.TemporaryDirectory() as folder:
         for done, entry in enumerate(entries, 1):
@@ -115,7 +121,7 @@ def main() -> int:
             failed += bool(wrong)
             print(f"[{done}/{len(entries)}] {'FAIL' if wrong else 'ok  '} {entry['name']} ({time.monotonic() - start:.1f} s)",
                   *wrong, sep="\n      ", flush=True)
-    print(f"{len(entries) - failed} passed, {failed} failed")
+    print(f"{len(entries)} models, {failed} failures")
     return 1 if failed else 0
 
 
