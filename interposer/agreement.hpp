@@ -5,8 +5,8 @@
 // after it. A rank without us publishes nothing; then all read that, and all pass everything through.
 namespace AIRamp::Interposer::agreement {
 
-// Before the real MPI_Init: `line` is what will be published. Under Hydra, the launcher of MPICH and its relatives, it is
-// put into Hydra's key-value space now; with Open MPI nothing happens yet.
+// Before the real MPI_Init: `line` is what will be published. Under Hydra, the launcher of MPICH and its relatives, it
+// is put into Hydra's key-value space now; with Open MPI nothing happens yet.
 void prepare(const char* line);
 
 // In Open MPI's own PMIx_Commit inside MPI_Init: adds our line to what it publishes.

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "agreement.hpp"
+#include "device.hpp"
 #include "wire.hpp"
 
 namespace AIRamp::Interposer {
@@ -179,24 +180,52 @@ int sum(WireChannel* channel, const float* from, float* to, std::size_t count, W
   return channel->sum_b(from, to, count, work);
 }
 
+// The same with memory of devices on either side, a chunk at a time through the channel's own: the messages are those
+// that ranks with memory of the host's send.
+int staged_sum(WireChannel* channel, const float* from, float* to, std::size_t count, WireChannel::Work* work) {
+  float* chunk = channel->spare(0);
+  for (std::size_t at = 0; at < count; at += WireChannel::kChunk) {
+    std::size_t n = count - at < WireChannel::kChunk ? count - at : WireChannel::kChunk;
+    bool there = device::copy(chunk, from + at, n * sizeof(float));
+    if (int e = sum(channel, chunk, chunk, n, work)) return e;
+    if (!there || !device::copy(to + at, chunk, n * sizeof(float))) return kMpiErrOther;
+  }
+  return 0;
+}
+
+// Each rank's piece of the result stands `count` elements behind the last one's.
+int staged_gather(WireChannel* channel, int ranks, const float* from, float* to, std::size_t count,
+                  WireChannel::Work* work) {
+  std::size_t piece = WireChannel::kChunk / static_cast<std::size_t>(ranks);
+  for (std::size_t at = 0; at < count; at += piece) {
+    std::size_t n = count - at < piece ? count - at : piece;
+    bool there = device::copy(channel->spare(0), from + at, n * sizeof(float));
+    if (int e = channel->gather(channel->spare(0), channel->spare(1), n, work)) return e;
+    for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); rank++)
+      there = there && device::copy(to + rank * count + at, channel->spare(1) + rank * n, n * sizeof(float));
+    if (!there) return kMpiErrOther;
+  }
+  return 0;
+}
+
 // What the program gets is the real result; the start of the payload is summed a second time, compressed, and compared.
 template <class Real>
-int shadow(Real&& real_call, const Record& record, const float* from, float* to, std::size_t count) {
+int shadow(Real&& real_call, const Record& record, const float* from, const float* to, std::size_t count) {
   WireChannel* channel = record.channel;
   std::size_t n = count < WireChannel::kChunk ? count : WireChannel::kChunk;
-  float *input = channel->spare(0), *output = channel->spare(1);
-  __builtin_memcpy(input, from, n * sizeof(float));
+  float *input = channel->spare(0), *output = channel->spare(1), *result = channel->spare(2);
+  bool there = device::copy(input, from, n * sizeof(float));
   std::int64_t start = now_ns();
   if (int e = real_call()) return e;
   std::int64_t plain = now_ns() - start;
   WireChannel::Work work;
   // An error of ours is not the program's.
-  if (sum(channel, input, output, n, &work) != 0) return 0;
+  if (sum(channel, input, output, n, &work) != 0 || !there || !device::copy(result, to, n * sizeof(float))) return 0;
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < n; i++) {
-    double d = static_cast<double>(output[i]) - static_cast<double>(to[i]);
+    double d = static_cast<double>(output[i]) - static_cast<double>(result[i]);
     difference += d * d;
-    norm += static_cast<double>(to[i]) * static_cast<double>(to[i]);
+    norm += static_cast<double>(result[i]) * static_cast<double>(result[i]);
   }
   double would_take = static_cast<double>(work.nanoseconds) * static_cast<double>(count) / static_cast<double>(n);
   gained(kShadow, 0, plain - static_cast<std::int64_t>(would_take));
@@ -231,7 +260,9 @@ int allreduce(Call call, F* function, const void* send, void* receive, N count, 
   auto* out = static_cast<float*>(receive);
   if (options.shadow) return shadow(plain, *record, static_cast<const float*>(from), out, n);
   WireChannel::Work work;
-  if (int e = sum(record->channel, static_cast<const float*>(from), out, n, &work)) return raise(e, comm);
+  bool staged = device::is_device(from) || device::is_device(receive);
+  auto* sum_with = staged ? staged_sum : sum;
+  if (int e = sum_with(record->channel, static_cast<const float*>(from), out, n, &work)) return raise(e, comm);
   account(work, static_cast<std::int64_t>(n * 4 * 2 * static_cast<std::size_t>(record->size - 1)) / record->size);
   return 0;
 }
@@ -249,7 +280,7 @@ int allgather(Call call, F* function, const void* send, N send_count, Handle sen
   // Ranks may name the same data by different types: whether all see float32 has to be asked.
   bool in_place = send == m.in_place;
   double all = 0, mine = is_float32(m.clean(receive_type)) && (in_place || is_float32(m.clean(send_type))) ? 1 : 0;
-  if (int e = m.Allreduce(&mine, &all, 1, m.float64, m.min, comm)) return e;
+  if (int e_all = m.Allreduce(&mine, &all, 1, m.float64, m.min, comm)) return e_all;
   if (all == 0) {
     passed(call, "only float32 is compressed");
     return plain();
@@ -258,7 +289,10 @@ int allgather(Call call, F* function, const void* send, N send_count, Handle sen
   auto* out = static_cast<float*>(receive);
   auto* from = in_place ? out + n * static_cast<std::size_t>(record->rank) : static_cast<const float*>(send);
   WireChannel::Work work;
-  if (int e = record->channel->gather(from, out, n, &work)) return raise(e, comm);
+  bool staged = device::is_device(from) || device::is_device(receive);
+  int e = staged ? staged_gather(record->channel, record->size, from, out, n, &work)
+                 : record->channel->gather(from, out, n, &work);
+  if (e) return raise(e, comm);
   account(work, static_cast<std::int64_t>(n * 4 * static_cast<std::size_t>(record->size - 1)));
   return 0;
 }

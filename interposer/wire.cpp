@@ -12,7 +12,8 @@
 namespace AIRamp::Interposer {
 namespace {
 
-constexpr int kTag = 1;
+// A rank may be one chunk ahead of another: addends and sums must not be taken for each other.
+constexpr int kAddends = 1, kSums = 2;
 // Summed in the first-level cache.
 constexpr std::size_t kBlock = 4096;
 
@@ -62,7 +63,7 @@ bool WireChannel::allocate() {
   std::size_t padded = shard * size;
   std::size_t requests = 2 * size * sizeof(Handle);
   std::size_t slot = (2 * padded + shard) * sizeof(std::uint16_t) + 2 * requests + 256;
-  std::size_t spare = options.shadow ? 2 * kChunk * sizeof(float) : 0;
+  std::size_t spare = (options.shadow ? 3 : 2) * kChunk * sizeof(float);
   memory_size_ = 2 * slot + shard * sizeof(float) + size * sizeof(int) + spare + 1024;
   void* memory = mmap(nullptr, memory_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) return false;
@@ -121,8 +122,8 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size) {
   for (int round = 0; round < 3; round++) {
     std::int64_t start = now_ns();
     Work ignored;
-    channel->irecv(slot.incoming, kProbe / 2, previous, slot.scatter_requests);
-    channel->isend(slot.outgoing, kProbe / 2, next, slot.scatter_requests + m.handle_size, &ignored);
+    channel->irecv(slot.incoming, kProbe / 2, previous, kAddends, slot.scatter_requests);
+    channel->isend(slot.outgoing, kProbe / 2, next, kAddends, slot.scatter_requests + m.handle_size, &ignored);
     channel->wait(slot.scatter_requests, 2);
     std::int64_t took = now_ns() - start;
     if (took < best) best = took;
@@ -156,15 +157,25 @@ void WireChannel::measure() {
   memset(slots_[0].outgoing, 0, n * sizeof(float));
 }
 
-int WireChannel::isend(const std::uint16_t* data, std::size_t count, int peer, char* request, Work* work) {
+int WireChannel::isend(const std::uint16_t* data, std::size_t count, int peer, int tag, char* request, Work* work) {
   const MpiLibrary& m = mpi();
   work->bytes_sent += static_cast<std::int64_t>(count * 2);
-  return m.Isend(data, static_cast<int>(count), m.uint16, peer, kTag, comm_, reinterpret_cast<Handle*>(request));
+  return m.Isend(data, static_cast<int>(count), m.uint16, peer, tag, comm_, reinterpret_cast<Handle*>(request));
 }
 
-int WireChannel::irecv(std::uint16_t* data, std::size_t count, int peer, char* request) {
+int WireChannel::irecv(std::uint16_t* data, std::size_t count, int peer, int tag, char* request) {
   const MpiLibrary& m = mpi();
-  return m.Irecv(data, static_cast<int>(count), m.uint16, peer, kTag, comm_, reinterpret_cast<Handle*>(request));
+  return m.Irecv(data, static_cast<int>(count), m.uint16, peer, tag, comm_, reinterpret_cast<Handle*>(request));
+}
+
+// To all other ranks, from slot.sums.
+int WireChannel::send_sums(Slot& slot, std::size_t count, Work* work) {
+  std::size_t handle = mpi().handle_size;
+  for (int i = 1; i < size_; i++) {
+    char* request = slot.gather_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1);
+    if (int e = isend(slot.sums, count, (rank_ + i) % size_, kSums, request, work)) return e;
+  }
+  return 0;
 }
 
 int WireChannel::wait(char* requests, int count) {
@@ -180,7 +191,7 @@ int WireChannel::scatter(Slot& slot, const float* from, Work* work) {
   for (int i = 1; i < size_; i++) {
     int peer = (rank_ + size_ - i) % size_;
     char* request = slot.scatter_requests + handle * static_cast<std::size_t>(i - 1);
-    if (int e = irecv(slot.incoming + mine * static_cast<std::size_t>(i - 1), mine, peer, request)) return e;
+    if (int e = irecv(slot.incoming + mine * static_cast<std::size_t>(i - 1), mine, peer, kAddends, request)) return e;
   }
   for (int i = 1; i < size_; i++) {
     int peer = (rank_ + i) % size_;
@@ -190,12 +201,12 @@ int WireChannel::scatter(Slot& slot, const float* from, Work* work) {
       k.pack_bf16_v4(from + slot.at + begin, slot.outgoing + begin, n);
     }
     char* request = slot.scatter_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1);
-    if (int e = isend(slot.outgoing + begin, n, peer, request, work)) return e;
+    if (int e = isend(slot.outgoing + begin, n, peer, kAddends, request, work)) return e;
   }
   return 0;
 }
 
-// Sums this rank's shard, in the order of ranks, and sends it to all.
+// Sums this rank's shard, in the same order each time, and sends it to all.
 int WireChannel::reduce(Slot& slot, const float* from, float* to, Work* work) {
   if (int e = wait(slot.scatter_requests, 2 * (size_ - 1))) return e;
   const auto& k = bf16::kernels();
@@ -216,15 +227,11 @@ int WireChannel::reduce(Slot& slot, const float* from, float* to, Work* work) {
   for (int i = 1; i < size_; i++) {
     int peer = (rank_ + size_ - i) % size_;
     std::size_t theirs = shard_begin(slot.count, peer);
-    if (int e = irecv(slot.incoming + theirs, shard_begin(slot.count, peer + 1) - theirs, peer,
+    if (int e = irecv(slot.incoming + theirs, shard_begin(slot.count, peer + 1) - theirs, peer, kSums,
                       slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
       return e;
   }
-  for (int i = 1; i < size_; i++)
-    if (int e = isend(slot.sums, n, (rank_ + i) % size_,
-                      slot.gather_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1), work))
-      return e;
-  return 0;
+  return send_sums(slot, n, work);
 }
 
 // Takes the other ranks' sums.
@@ -303,14 +310,11 @@ int WireChannel::sum_d(const float* from, float* to, std::size_t count, Work* wo
     k.unpack_bf16_v4(slot.sums, to + slot.at + begin, n);
     for (int i = 1; i < size_; i++) {
       int peer = (rank_ + size_ - i) % size_;
-      if (int e = irecv(slot.incoming + shard_begin(chunk, peer), static_cast<std::size_t>(counts_[peer]), peer,
+      if (int e = irecv(slot.incoming + shard_begin(chunk, peer), static_cast<std::size_t>(counts_[peer]), peer, kSums,
                         slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
         return e;
     }
-    for (int i = 1; i < size_; i++)
-      if (int e = isend(slot.sums, n, (rank_ + i) % size_,
-                        slot.gather_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1), work))
-        return e;
+    if (int e = send_sums(slot, n, work)) return e;
     if (int e = collect(slot, to, work)) return e;
   }
   return 0;
@@ -328,14 +332,11 @@ int WireChannel::gather(const float* from, float* to, std::size_t count, Work* w
     k.pack_bf16_v4(from + at, slot.sums, n);
     for (int i = 1; i < size_; i++) {
       auto peer = static_cast<std::size_t>((rank_ + size_ - i) % size_);
-      if (int e = irecv(slot.incoming + n * peer, n, static_cast<int>(peer),
+      if (int e = irecv(slot.incoming + n * peer, n, static_cast<int>(peer), kSums,
                         slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
         return e;
     }
-    for (int i = 1; i < size_; i++)
-      if (int e = isend(slot.sums, n, (rank_ + i) % size_,
-                        slot.gather_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1), work))
-        return e;
+    if (int e = send_sums(slot, n, work)) return e;
     if (int e = wait(slot.gather_requests, 2 * (size_ - 1))) return e;
     // This rank's own part is rounded as well: all end with the same bits.
     for (std::size_t peer = 0; peer < size; peer++)

@@ -48,7 +48,7 @@ class WireChannel {
   // to[r * count …] = what rank r holds in `from`, rounded. `from` may be this rank's part of `to`.
   int gather(const float* from, float* to, std::size_t count, Work* work);
 
-  // Room for one chunk of float32, for shadow runs.
+  // Room for one chunk of float32 each: two, and a third with shadow runs. Not used by the collectives themselves.
   float* spare(int which) { return spare_ + static_cast<std::size_t>(which) * kChunk; }
 
  private:
@@ -73,8 +73,9 @@ class WireChannel {
   int scatter(Slot& slot, const float* from, Work* work);
   int reduce(Slot& slot, const float* from, float* to, Work* work);
   int collect(Slot& slot, float* to, Work* work);
-  int isend(const std::uint16_t* data, std::size_t count, int peer, char* request, Work* work);
-  int irecv(std::uint16_t* data, std::size_t count, int peer, char* request);
+  int isend(const std::uint16_t* data, std::size_t count, int peer, int tag, char* request, Work* work);
+  int irecv(std::uint16_t* data, std::size_t count, int peer, int tag, char* request);
+  int send_sums(Slot& slot, std::size_t count, Work* work);
   int wait(char* requests, int count);
 
   Handle comm_ = 0;

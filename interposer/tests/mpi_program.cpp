@@ -1,6 +1,7 @@
 // An MPI program that knows nothing of AIRamp. mpi_program CASE [ARGUMENT]: exit 0 if what the case states holds on
 // this rank. Errors are measured against sums in double precision, which are never compressed.
 
+#include <dlfcn.h>
 #include <mpi.h>
 
 #include <cmath>
@@ -263,6 +264,34 @@ void large_counts() {
 void large_counts() { EXPECT(false, "this MPI has no large counts"); }
 #endif
 
+// Sums and gathers from and to a device's memory on some ranks, of several chunks.
+void device(const char* driver) {
+  void* cuda = dlopen(driver, RTLD_NOW);
+  EXPECT(cuda, "%s", dlerror());
+  if (!cuda) return;
+  auto* allocate = reinterpret_cast<int (*)(std::uintptr_t*, std::size_t)>(dlsym(cuda, "cuMemAlloc_v2"));
+  auto* copy = reinterpret_cast<int (*)(std::uintptr_t, std::uintptr_t, std::size_t)>(dlsym(cuda, "cuMemcpy"));
+  std::size_t n = (std::size_t{4} << 20) + 777, bytes = n * 4, all = bytes * static_cast<std::size_t>(size);
+  std::vector<float> x = numbers(n, rank), y(n), gathered(all / 4);
+  std::uintptr_t in = 0, out = 0;
+  allocate(&in, bytes);
+  allocate(&out, all);
+  copy(in, reinterpret_cast<std::uintptr_t>(x.data()), bytes);
+  void* from = rank == 0 ? reinterpret_cast<void*>(in) : x.data();
+  void* to = rank != 1 ? reinterpret_cast<void*>(out) : static_cast<void*>(y.data());
+  MPI_Allreduce(from, to, static_cast<int>(n), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  copy(reinterpret_cast<std::uintptr_t>(y.data()), reinterpret_cast<std::uintptr_t>(to), bytes);
+  double rms = check_sum(x, y.data(), MPI_COMM_WORLD, kBound + 1e-6);
+  EXPECT(rms > 1e-4 && rms < 2.5e-3, "rms %g", rms);
+  check_same_bits(y.data(), n, MPI_COMM_WORLD);
+  to = rank != 1 ? reinterpret_cast<void*>(out) : static_cast<void*>(gathered.data());
+  MPI_Allgather(from, static_cast<int>(n), MPI_FLOAT, to, static_cast<int>(n), MPI_FLOAT, MPI_COMM_WORLD);
+  copy(reinterpret_cast<std::uintptr_t>(gathered.data()), reinterpret_cast<std::uintptr_t>(to), all);
+  check_same_bits(gathered.data(), gathered.size(), MPI_COMM_WORLD);
+  float last = gathered[gathered.size() - 1], exact = numbers(n, size - 1)[n - 1];
+  EXPECT(std::fabs(last - exact) <= std::fabs(exact) / 256, "%g %g", last, exact);
+}
+
 // The losses of a network of two layers, trained on random data split over the ranks, from one seed.
 void train(int seed) {
   constexpr int kIn = 32, kHidden = 2048, kSamples = 64, kSteps = 40;
@@ -321,6 +350,8 @@ int main(int argc, char** argv) {
     specials();
   } else if (what == "gather") {
     gather(a, b);
+  } else if (what == "device") {
+    device(argv[2]);
   } else if (what == "alone") {
     alone();
   } else if (what == "large_counts") {

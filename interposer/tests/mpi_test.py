@@ -137,6 +137,14 @@ class Mpi(unittest.TestCase):
                                     [*MPIRUN, "-n", 3, PROGRAM, "gather", "1e-3", "3.9e-3"])
         self.assertEqual(self.wire(report)["calls"], 2 * 3)
 
+    def test_memory_of_devices_is_staged(self):
+        """With a fake CUDA driver, whose memory faults when it is touched; this Open MPI would touch it."""
+        for mode in "BAD":
+            with self.subTest(mode=mode):
+                report, _ = self.run_airamp(["--bf16-wire=always", "--bf16-allgather", f"--bf16-mode={mode}"],
+                                            [*MPIRUN, "-n", 2, PROGRAM, "device", BUILD / "lib/libfake_cuda.so"])
+                self.assertEqual(self.wire(report)["calls"], 4)
+
     def test_fortran(self):
         fortran = str(BUILD / "bin/fortran_program")
         self.start([*MPIRUN, "-n", 2, fortran])
