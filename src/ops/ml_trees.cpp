@@ -240,10 +240,11 @@ Result<Forest> read_split(const Eval& e) {
   return f;
 }
 
-// What the trees say about one row: a value a target, 0 where no leaf votes.
-std::vector<double> judge(const Forest& f, const double* x, int64_t targets, Aggregate aggregate) {
+// What the trees say about one row: a value a target, 0 where no leaf votes. `voted`: the targets that got a vote.
+std::vector<double> judge(const Forest& f, const double* x, int64_t targets, Aggregate aggregate,
+                          std::vector<bool>& voted) {
   std::vector<double> score(size_t(targets), 0);
-  std::vector<bool> voted(size_t(targets), false);
+  voted.assign(size_t(targets), false);
   for (int32_t root : f.roots) {
     const TreeNode& leaf = f.leaf(root, x);
     for (size_t k = leaf.first; k < leaf.first + leaf.count; ++k) {
@@ -283,8 +284,9 @@ Status regress(Eval& e, const Forest& f, int64_t targets, Aggregate aggregate, P
   Rows x = AI_VMM_TAKE(features_of(e, f, targets));
   Tensor* y = AI_VMM_TAKE(e.make(0, dtype, {x.count, targets}));
   std::vector<double> all;
+  std::vector<bool> voted;
   for (int64_t r = 0; r < x.count; ++r) {
-    std::vector<double> score = judge(f, x.row(r), targets, aggregate);
+    std::vector<double> score = judge(f, x.row(r), targets, aggregate, voted);
     for (size_t t = 0; t < base.size(); ++t) score[t] += base[t];
     write_scores(transform, SecondClass::none, score);
     all.insert(all.end(), score.begin(), score.end());
@@ -348,15 +350,26 @@ Status eval_classifier(Eval& e) {
   auto ids = e.node.ints("class_ids");
   bool one_score = classes == 2 && base.size() < 2 && !ids.empty() &&
                    std::all_of(ids.begin(), ids.end(), [&](int64_t i) { return i == ids[0]; });
+  std::vector<bool> voted;
   bool positive = std::all_of(f.votes.begin(), f.votes.end(), [](const Vote& v) { return v.weight >= 0; });
   Tensor* y = AI_VMM_TAKE(e.make(0, label_type(e.node), {x.count}));
   Tensor* z = AI_VMM_TAKE(e.make(1, DType::f32, {x.count, classes}));
   std::vector<double> all;
   for (int64_t r = 0; r < x.count; ++r) {
-    std::vector<double> s = judge(f, x.row(r), classes, Aggregate::sum);
-    for (size_t k = 0; k < base.size(); ++k) s[k] += base[k];
+    std::vector<double> s = judge(f, x.row(r), classes, Aggregate::sum, voted);
+    for (size_t k = 0; k < base.size(); ++k) {
+      s[k] += base[k];
+      voted[k] = true;
+    }
     SecondClass second = SecondClass::none;
-    int64_t label = std::max_element(s.begin(), s.end()) - s.begin();
+    // As in ONNX Runtime, a class that nothing voted for does not win over negative scores, and of two classes the
+    // second wins when its score is above 0.
+    int64_t label = 0;
+    if (classes == 2 && base.empty() && voted[1])
+      label = s[1] > 0;
+    else
+      for (int64_t k = 1; k < classes; ++k)
+        if (voted[size_t(k)] && (!voted[size_t(label)] || s[size_t(k)] > s[size_t(label)])) label = k;
     if (one_score) {
       label = s[size_t(ids[0])] > (positive ? 0.5 : 0);
       if (ids[0] == 0) {

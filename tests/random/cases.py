@@ -75,7 +75,10 @@ class Draw:
             inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), shape))
         graph = helper.make_graph(self.nodes, "random", inputs, [helper.make_empty_tensor_value_info(v) for v in ends],
                                   self.initializers)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(n.domain == "ai.onnx.ml" for n in self.nodes):
+            opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 # ---------------------------------------------------------------- single operators
@@ -442,10 +445,66 @@ def non_zero(d):
         d.op("Transpose", y, perm=[1, 0])
 
 
+def trees(d, targets, votes):
+    """Attributes of random binary trees over 4 features; their leaves vote under the prefix `votes`."""
+    modes = [d.pick(["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"])]
+    if d.chance(0.3):
+        modes.append(d.pick(["BRANCH_LEQ", "BRANCH_GT", "BRANCH_LT"]))
+    of = {k: [] for k in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",
+                          "missing_value_tracks_true")}
+    leaf = {f"{votes}_treeids": [], f"{votes}_nodeids": [], f"{votes}_ids": [], f"{votes}_weights": []}
+    missing = d.chance(0.4)
+    for tree in range(d.int(1, 6)):
+        depth = d.int(0, 3)
+        inner = 2**depth - 1
+        for node in range(2 * inner + 1):
+            branch = node < inner
+            row = (tree, node, d.int(0, 3) if branch else 0, float(d.int(-3, 3)) if branch else 0.0,
+                   d.pick(modes) if branch else "LEAF", 2 * node + 1 if branch else 0, 2 * node + 2 if branch else 0,
+                   int(branch and missing and d.chance(0.5)))
+            for column, item in zip(of.values(), row):
+                column.append(item)
+            if not branch:
+                for target in sorted({d.int(0, targets - 1) for _ in range(d.int(1, 2))}):
+                    for column, item in zip(leaf.values(), (tree, node, target, round(float(d.rng.normal()), 3))):
+                        column.append(item)
+    return {f"nodes_{k}": v for k, v in of.items()} | leaf
+
+
+def table(d):
+    """Rows of 4 features, many of them on a threshold, some missing."""
+    x = np.round(2 * d.rng.standard_normal((d.int(1, 20), 4))).astype(np.float32)
+    if d.chance(0.4):
+        x[d.rng.random(x.shape) < 0.2] = np.nan
+    return d.value(x, 0)
+
+
+TRANSFORMS = ["NONE", "NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"]
+
+
+def tree_regressor(d):
+    targets = d.int(1, 3)
+    d.op("TreeEnsembleRegressor", table(d), domain="ai.onnx.ml", n_targets=targets,
+         aggregate_function=d.pick(["SUM", "SUM", "AVERAGE", "MIN", "MAX"]),  # onnx.reference has no transforms here
+         base_values=[round(float(v), 3) for v in d.rng.normal(size=targets)] if d.chance(0.4) else None,
+         **trees(d, targets, "target"))
+
+
+def tree_classifier(d):
+    classes = d.int(2, 4)
+    labels = {"classlabels_strings": [f"c{k}" for k in range(classes)]} if d.chance(0.4) else {
+        "classlabels_int64s": [int(k) for k in d.rng.permutation(9)[:classes]]}
+    one_score = classes == 2 and d.chance(0.5)  # a single weight decides between two classes
+    d.op("TreeEnsembleClassifier", table(d), outputs=2, domain="ai.onnx.ml",
+         post_transform=d.pick(TRANSFORMS[:-1] if one_score else TRANSFORMS),  # PROBIT leaves the other score unwritten
+         base_values=[round(float(v), 3) for v in d.rng.normal(size=classes)] if d.chance(0.3) and not one_score else None,
+         **labels, **trees(d, 1 if one_score else classes, "class"))
+
+
 SINGLE = [unary, unary, binary, binary, binary, logic, where, clip, cast, reduce, reduce, arg, softmax, transpose, reshape, squeeze,
           unsqueeze, concat, split, slice_, slice_, gather, gather_elements, gather_nd, scatter, scatter_nd, pad, expand, tile,
           conv, conv, conv, conv_transpose, pool, pool, global_pool, matmul, matmul, gemm, normalisation, layer_norm, resize, space,
-          top_k, cum_sum, trilu, one_hot, einsum, recurrent, quantise, non_zero]
+          top_k, cum_sum, trilu, one_hot, einsum, recurrent, quantise, non_zero, tree_regressor, tree_classifier]
 
 # ---------------------------------------------------------------- small graphs
 
