@@ -207,16 +207,31 @@ double PatternOfLife::density(int bin) const {
   return (level(bin) + kNeighbour * (level(bin - 1) + level(bin + 1))) / (1 + 2 * kNeighbour);
 }
 
-// Steps are told by the size that comes back after the longest regular number of allocations: what a program asks for
-// once in each of its iterations.
+// Steps are told by a size that comes back after a regular number of allocations. Of those, the one with the shortest gap
+// within which nearly all sizes come back: shorter are the layers of a program's iteration, longer are several iterations.
 void PatternOfLife::choose_anchor() {
+  constexpr float kNearlyAll = 0.9f;
+  auto regular = [&](const Size& s) { return s.seen >= 4 && s.gap >= 4 && s.gap_deviation <= 0.1f * s.gap + 1; };
+  auto recent = [&](const Size& s, float gap) { return float(event_ - s.last_event) <= 2 * gap + 1; };
   float longest = 0;
+  for (int i = 0; i < used_; ++i)
+    if (regular(sizes_[i]) && recent(sizes_[i], sizes_[i].gap) && sizes_[i].gap > longest) longest = sizes_[i].gap;
   int found = -1;
+  bool found_covers = false;
   for (int i = 0; i < used_; ++i) {
     const Size& s = sizes_[i];
-    bool regular = s.seen >= 4 && s.gap >= 4 && s.gap_deviation <= 0.1f * s.gap + 1;
-    bool recent = double(event_ - s.last_event) <= 2.0 * s.gap + 1;
-    if (regular && recent && s.gap > longest) longest = s.gap, found = i;
+    if (!regular(s) || !recent(s, s.gap)) continue;
+    int all = 0, within = 0;
+    for (int j = 0; j < used_; ++j) {
+      const Size& other = sizes_[j];
+      if (other.seen < 3 || !recent(other, longest)) continue;
+      ++all;
+      within += other.gap <= 1.1f * s.gap;
+    }
+    bool covers = float(within) >= kNearlyAll * float(all);
+    bool better = found < 0 || (covers && (!found_covers || s.gap < sizes_[found].gap)) ||
+                  (!covers && !found_covers && s.gap > sizes_[found].gap);
+    if (better) found = i, found_covers = covers;
   }
   anchor_ = found;
 }
