@@ -111,7 +111,9 @@ A step's needs are the allocations that no block freed in the same step serves. 
 is at most an eighth too large. Each predictor is scored on the second half of the steps. The first four are baselines:
 decayed counts (0.2) of exact sizes; of bins of an eighth of a doubling; a Gaussian kernel with Silverman's bandwidth over
 them; the same with a quarter of a bin. The last is what `libairamp.so` has: exact sizes and a density, each of which is used
-only while it foresees more than it wastes, and otherwise neither.
+only while it foresees more than it wastes, and otherwise neither. In the recorded traces nothing tells where a step ends:
+the engine finds out at the first allocation of the next one, which it can therefore not foresee, and is one need in about
+fifteen there; the baselines are told.
 
 {tables.replace("## In a model of the pool", '''## What it is worth inside a pool
 

@@ -207,8 +207,9 @@ double PatternOfLife::density(int bin) const {
   return (level(bin) + kNeighbour * (level(bin - 1) + level(bin + 1))) / (1 + 2 * kNeighbour);
 }
 
-// Steps are told by a size that comes back after a regular number of allocations. Of those, the one with the shortest gap
-// within which nearly all sizes come back: shorter are the layers of a program's iteration, longer are several iterations.
+// Steps are told by a size that comes back after a regular number of allocations. Of those, the one with the shortest
+// gap within which nearly all sizes come back: shorter are the layers of a program's iteration, longer are several
+// iterations.
 void PatternOfLife::choose_anchor() {
   constexpr float kNearlyAll = 0.9f;
   auto regular = [&](const Size& s) { return s.seen >= 4 && s.gap >= 4 && s.gap_deviation <= 0.1f * s.gap + 1; };

@@ -21,7 +21,9 @@ using AIRamp::Interposer::tuning;
 namespace {
 
 double now_ns() {
-  return double(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+  return double(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
 }
 void keep(int64_t value) { asm volatile("" : : "r"(value) : "memory"); }
 
@@ -51,8 +53,8 @@ __attribute__((noinline)) double loop_stat(const char* path, long n) {
 void print(const char* name, std::vector<double> v, const char* end = ",") {
   std::sort(v.begin(), v.end());
   auto at = [&](double q) { return v[size_t(q * double(v.size() - 1))]; };
-  std::printf("\"%s\": {\"median\": %.4g, \"p10\": %.4g, \"p90\": %.4g, \"p99\": %.4g, \"most\": %.4g, \"n\": %zu}%s\n", name,
-              at(0.5), at(0.1), at(0.9), at(0.99), v.back(), v.size(), end);
+  std::printf("\"%s\": {\"median\": %.4g, \"p10\": %.4g, \"p90\": %.4g, \"p99\": %.4g, \"most\": %.4g, \"n\": %zu}%s\n",
+              name, at(0.5), at(0.1), at(0.9), at(0.99), v.back(), v.size(), end);
 }
 
 // From the return of the edit's rename to the first call that gives the new value. The program calls all the time.

@@ -5,11 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <csignal>
 
-#include "base/numbers.hpp"
+#include "interposer/bf16.hpp"
 
 namespace AIRamp::Daemon {
 
@@ -22,15 +21,16 @@ int64_t steady_ns() {
 
 Reading measure_pack_rate() {
   constexpr size_t kElements = 8 << 20;  // 32 MiB of float32
+  const auto& kernels = AIRamp::Interposer::bf16::kernels();
   std::vector<float> wide(kElements, 1.5f);
   std::vector<uint16_t> narrow(kElements, 0);
   double best = 0;
   for (int round = 0; round < 4; ++round) {
     int64_t start = steady_ns();
-    for (size_t i = 0; i < kElements; ++i) narrow[i] = ai_vmm::f32_to_bf16(wide[i]);
-    for (size_t i = 0; i < kElements; ++i) wide[i] = ai_vmm::bf16_to_f32(narrow[i]);
+    kernels.pack_bf16_v4(wide.data(), narrow.data(), kElements);
+    kernels.unpack_bf16_v4(narrow.data(), wide.data(), kElements);
     auto seconds = double(steady_ns() - start) * 1e-9;
-    // The first round pays for the pages of the buffers.
+    // The first round warms the processor up.
     if (round > 0 && seconds > 0) best = std::max(best, kElements * sizeof(float) / seconds);
   }
   return wide[kElements / 2] == 1.5f ? Reading(best) : Reading::unknown("rounding and widening gave a wrong value");

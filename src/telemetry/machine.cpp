@@ -1,10 +1,16 @@
 #include "telemetry/machine.hpp"
 
+#include <unistd.h>
+
 #include <array>
 
 #include "base/text.hpp"
 
 namespace ai_vmm::telemetry {
+
+namespace {
+bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+}  // namespace
 
 std::vector<NetworkSample> NetworkReader::read(int64_t now_ns) {
   std::vector<NetworkSample> out;
@@ -20,7 +26,9 @@ std::vector<NetworkSample> NetworkReader::read(int64_t now_ns) {
     n.received = received_[name].at(read_number(folder + "statistics/rx_bytes"), now_ns);
     n.sent = sent_[name].at(read_number(folder + "statistics/tx_bytes"), now_ns);
     Reading speed = read_number(folder + "speed");  // Mbit/s
-    if (!speed.known())
+    if (!exists(folder + "device") && !exists(folder + "bonding"))
+      n.capacity = Reading::unknown(name + " is no hardware, so that its speed is made up");
+    else if (!speed.known())
       n.capacity = speed;
     else if (speed.value() <= 0 || speed.value() >= 4294967295.0)
       n.capacity = Reading::unknown("the driver of " + name + " does not know its speed");

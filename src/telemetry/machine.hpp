@@ -13,7 +13,7 @@ struct NetworkSample {
   std::string name;
   bool loopback = false, up = false;
   Reading received, sent;  // bytes per second
-  Reading capacity;        // bytes per second; unknown on virtual and wireless links, which say -1 or nothing
+  Reading capacity;  // bytes per second; unknown on virtual links, which make one up, and where a driver says none
 };
 
 class NetworkReader {

@@ -48,8 +48,12 @@ TEST_F(Machine, NetworkRatesAndSpeeds) {
     link("eth0", 1, "10000\n", "up\n", bytes);
     link("eth1", 1, "-1\n", "down\n", bytes);
     link("lo", 772, nullptr, "unknown\n", bytes);
+    link("veth0", 1, "10000\n", "up\n", bytes);
+    file("sys/class/net/eth0/device/vendor", "0x8086\n");
+    file("sys/class/net/eth1/device/vendor", "0x8086\n");
     auto links = reader.read(bytes ? 2 * kSecond : kSecond);
-    ASSERT_EQ(links.size(), 3u);
+    ASSERT_EQ(links.size(), 4u);
+    EXPECT_FALSE(links[3].capacity.known()) << "what a virtual link says of its speed is made up";
     EXPECT_EQ(links[0].name, "eth0");
     EXPECT_DOUBLE_EQ(links[0].capacity.value(), 1.25e9);
     EXPECT_FALSE(links[1].capacity.known()) << "-1 is no speed";
