@@ -1,6 +1,6 @@
 """Holds the includes of src/, apps/ and include/ against the order of layers. Prints every violation; exit 1 if any.
 
-base ← telemetry ← graph ← ops ← kit ← {import, passes, analysis, hal} ← place ← plan ← runtime ← {the files of src/
+base ← telemetry ← graph ← ops ← kit ← {import, passes, analysis, hal} ← {place, certify} ← plan ← runtime ← {the files of src/
 itself} ← apps.
 A layer sees itself and those before it; siblings do not see each other. A backend sees the plugin interface, base, graph,
 ops, kit and its own folder, never the host above them. The interposer sees only base.
@@ -11,7 +11,8 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ORDER = [{"base"}, {"telemetry"}, {"graph"}, {"ops"}, {"kit"}, {"import", "passes", "analysis", "hal"}, {"place"}, {"plan"},
+ORDER = [{"base"}, {"telemetry"}, {"graph"}, {"ops"}, {"kit"}, {"import", "passes", "analysis", "hal"},
+         {"place", "certify"}, {"plan"},
          {"runtime"}, {"src"}, {"interposer"}, {"apps", "tests"}]
 RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
 FOR_BACKENDS = {"backend_abi.h", "compute_backend.hpp", "types.hpp"}
@@ -41,7 +42,7 @@ def problem(layer, target):
     """Why a file of `layer` may not include `target`, or None."""
     public = target.parts[len(ROOT.parts)] == "include"
     if public:
-        if layer == "include" or layer in ("src", "apps", "tests", "runtime", "hal"):
+        if layer == "include" or layer in ("src", "apps", "tests", "runtime", "hal", "certify"):
             return None
         allowed = FOR_BACKENDS if layer.startswith("backends/") else FOR_ALL
         return None if target.name in allowed else f"the public header {target.name} is above it"

@@ -11,7 +11,8 @@
 namespace ai_vmm::cli {
 
 namespace {
-constexpr const Command* kCommands[] = {&kRun, &kInspect, &kDevices, &kOps, &kConfig, &kCompletion, &kHelp};
+constexpr const Command* kCommands[] = {&kRun, &kInspect, &kDevices,    &kPluginCheck,
+                                        &kOps, &kConfig,  &kCompletion, &kHelp};
 
 const Option* find(const Command& command, std::string_view name) {
   for (const Option& o : command.options)

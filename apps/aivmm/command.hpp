@@ -44,7 +44,7 @@ struct Command {
   int (*run)(const Arguments&);
 };
 
-extern const Command kRun, kInspect, kDevices, kOps, kConfig, kCompletion, kHelp;
+extern const Command kRun, kInspect, kDevices, kPluginCheck, kOps, kConfig, kCompletion, kHelp;
 std::span<const Command* const> commands();
 
 Result<Arguments> parse(const Command& command, std::span<const std::string> words);

@@ -88,6 +88,9 @@ class Executable {
  public:
   virtual ~Executable() = default;
   virtual Result<std::unique_ptr<Context>> create_context() = 0;
+  // Whether runs are right when an output is given the memory of an input, as compile was told that it may be. If not,
+  // such inputs are copied before the run.
+  virtual bool works_in_place() const { return false; }
   virtual void info(AiVmmExecutableInfo&) const {}
 };
 
@@ -99,7 +102,8 @@ class Device {
     return Status(Code::unimplemented, "The backend answers no queries.");
   }
   virtual Result<std::unique_ptr<Executable>> compile(const AiVmmGraph& graph, const AiVmmCompileOptions& options) = 0;
-  virtual Status state() const { return {}; }  // a failure says with on_device() what is wrong with the device
+  virtual bool takes_layouts() const { return false; }  // else every value is row-major, and others are refused
+  virtual Status state() const { return {}; }           // a failure says with on_device() what is wrong with the device
 };
 
 // Failures of a device, as against those of a request, are marked: Status(…).on_device(DeviceState::lost).
@@ -233,13 +237,42 @@ inline Status check(const AiVmmGraph* g, bool to_compile) {
   return {};
 }
 
+inline Status check_layouts(const AiVmmGraph& g, const AiVmmCompileOptions& o) {
+  auto row_major = [](const uint32_t* tokens, uint32_t n) {
+    return !tokens || std::all_of(tokens, tokens + n, [](uint32_t t) { return t == AI_VMM_LAYOUT_ROW_MAJOR; });
+  };
+  if (row_major(o.input_layouts, g.input_count) && row_major(o.output_layouts, g.output_count)) return {};
+  return Status(Code::unimplemented, "The backend takes row-major values only.");
+}
+
 struct CompiledGraph {
   std::unique_ptr<Executable> executable;
   Signature signature;
+  bool protect_inputs;  // from being overwritten by outputs
 };
 struct OpenContext {
   std::unique_ptr<Context> context;
-  const Signature* signature;
+  const CompiledGraph* compiled;
+};
+
+// Inputs whose memory is an output's too, copied.
+struct ProtectedInputs {
+  std::vector<TensorRef> tensors;
+  std::vector<AiVmmTensor> copies;
+  std::vector<std::vector<char>> memory;
+  ProtectedInputs(std::span<const TensorRef> in, std::span<const TensorRef> out) : tensors(in.begin(), in.end()) {
+    copies.reserve(in.size());
+    for (TensorRef& t : tensors) {
+      if (std::none_of(out.begin(), out.end(), [&](TensorRef o) { return o->data && o->data == t->data; })) continue;
+      auto bytes = static_cast<size_t>(bytes_of(t->dtype, t->rank, t->shape));
+      memory.emplace_back(bytes);
+      if (bytes) std::memcpy(memory.back().data(), data_of(*t), bytes);
+      copies.push_back(*t);
+      copies.back().data = memory.back().data();
+      copies.back().byte_offset = 0;
+      t = &copies.back();
+    }
+  }
 };
 
 }  // namespace detail
@@ -271,9 +304,11 @@ inline Context& object(AiVmmContext* c) { return *reinterpret_cast<detail::OpenC
 inline Status checked_execute(AiVmmContext* c, std::span<const TensorRef> in, std::span<const TensorRef> out,
                               const AiVmmRun& run) {
   auto* context = reinterpret_cast<detail::OpenContext*>(c);
-  AI_VMM_TRY(context->signature->check(in, out));
+  AI_VMM_TRY(context->compiled->signature.check(in, out));
   if (run.cancel && *run.cancel) return Status(Code::cancelled, "The run was cancelled before it began.");
-  return context->context->execute(in, out, run);
+  if (!context->compiled->protect_inputs) return context->context->execute(in, out, run);
+  detail::ProtectedInputs own(in, out);
+  return context->context->execute(own.tensors, out, run);
 }
 
 inline ComputeBackend& backend_of(void* self) { return *static_cast<ComputeBackend*>(self); }
@@ -328,9 +363,13 @@ inline AiVmmBackend table_of(ComputeBackend& backend, uint32_t minor) {
                  AiVmmStatus* s) {
     return guarded(s, [&]() -> Status {
       AI_VMM_TRY(detail::check(g, true));
-      auto executable = AI_VMM_TAKE(object(d).compile(*g, local(options)));
-      *out =
-          reinterpret_cast<AiVmmExecutable*>(new detail::CompiledGraph{std::move(executable), detail::Signature(*g)});
+      const AiVmmCompileOptions o = local(options);
+      if (!object(d).takes_layouts()) AI_VMM_TRY(detail::check_layouts(*g, o));
+      auto executable = AI_VMM_TAKE(object(d).compile(*g, o));
+      bool alias = o.alias && std::any_of(o.alias, o.alias + g->output_count, [](int32_t a) { return a >= 0; });
+      bool protect = alias && !executable->works_in_place();
+      *out = reinterpret_cast<AiVmmExecutable*>(
+          new detail::CompiledGraph{std::move(executable), detail::Signature(*g), protect});
       return {};
     });
   };
@@ -346,8 +385,8 @@ inline AiVmmBackend table_of(ComputeBackend& backend, uint32_t minor) {
   t.create_context = [](AiVmmExecutable* e, AiVmmContext** out, AiVmmStatus* s) {
     return guarded(s, [&]() -> Status {
       auto context = AI_VMM_TAKE(object(e).create_context());
-      const auto* signature = &reinterpret_cast<detail::CompiledGraph*>(e)->signature;
-      *out = reinterpret_cast<AiVmmContext*>(new detail::OpenContext{std::move(context), signature});
+      const auto* compiled = reinterpret_cast<detail::CompiledGraph*>(e);
+      *out = reinterpret_cast<AiVmmContext*>(new detail::OpenContext{std::move(context), compiled});
       return {};
     });
   };

@@ -24,6 +24,7 @@ class ReferenceContext : public backend::Context {
 class ReferenceExecutable : public backend::Executable {
  public:
   explicit ReferenceExecutable(Graph graph) : program_(std::make_shared<const Interpreter>(std::move(graph))) {}
+  bool works_in_place() const override { return true; }  // results are handed over when all are made
   Result<std::unique_ptr<backend::Context>> create_context() override {
     return std::unique_ptr<backend::Context>(new ReferenceContext(program_));
   }

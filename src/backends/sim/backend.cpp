@@ -158,6 +158,7 @@ class SimExecutable : public backend::Executable {
         weights_(weights),
         program_(std::make_shared<const Interpreter>(std::move(graph))) {}
   ~SimExecutable() override { silicon_->release(weights_); }
+  bool works_in_place() const override { return true; }  // results are handed over when all are made
   Result<std::unique_ptr<backend::Context>> create_context() override {
     return std::unique_ptr<backend::Context>(new SimContext(silicon_, life_, program_));
   }
