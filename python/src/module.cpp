@@ -84,6 +84,7 @@ NB_MODULE(_core, m) {
       .def_ro("type", &Port::type, "Element type and shape as text: \"f32[N,3,224,224]\", \"seq(i64[...])\".")
       .def_prop_ro(
           "dtype", [](const Port& p) { return p.is_tensor ? descriptor(p.dtype) : nb::none(); },
+          nb::sig("def dtype(self) -> numpy.dtype | None"),
           "NumPy type of a tensor's elements; None for sequences, maps and optionals. Strings are objects.")
       .def_prop_ro(
           "dtype_name", [](const Port& p) { return std::string(name(p.dtype)); }, "The same as text: \"f32\".")
@@ -96,6 +97,7 @@ NB_MODULE(_core, m) {
               dims.append(p.shape[i] >= 0 ? nb::cast(p.shape[i]) : nb::cast(p.dims[i]));
             return nb::tuple(dims);
           },
+          nb::sig("def shape(self) -> tuple[int | str, ...] | None"),
           "Sizes: a number, or the expression of one that the inputs decide. None where the rank is open.")
       .def_ro("optional", &Port::optional, "Whether the input may be left out.")
       .def("__repr__", [](const Port& p) { return "Port(" + p.name + ": " + p.type + ")"; });
@@ -175,6 +177,8 @@ NB_MODULE(_core, m) {
           "Raises ai_vmm.InvalidArgument for names, types and shapes that do not fit, ai_vmm.OutOfMemory beyond\n"
           "the memory limit, KeyboardInterrupt on Ctrl-C. The GIL is released while the model runs.")
       .def("run", &Model::run, nb::arg("inputs"), nb::arg("out") = nb::none(), nb::arg("cancel") = nb::none(),
+           nb::sig("def run(self, inputs: dict[str, typing.Any], out: dict[str, numpy.ndarray] | None = None, cancel: "
+                   "Cancel | None = None) -> dict[str, typing.Any]"),
            "Runs once: a dict of inputs by name → a dict of all outputs by name.\n\n"
            "`out` holds arrays to write outputs into, by name: C-contiguous, writable, of the output's exact type and\n"
            "shape; they come back in the result. `cancel` is a flag that ends the run with ai_vmm.Cancelled.\n"
