@@ -33,7 +33,7 @@ const std::vector<Option>& options() {
         {"--random", "SEED", "Draw inputs that are not given: floats N(0,1), integers 0 or 1, booleans true."},
         {"--shape", "NAME=1x3x224x224", "Shape of an input that is drawn, or read from raw bytes.", true},
         {"--output", "FILE.npz|NAME=FILE", "Write the outputs; with NAME one of them, to a .npy or .pb file.", true},
-        {"--backend", "NAME", "Run on this backend, or auto: the fastest by measurement; see `aivmm devices`."},
+        {"--backend", "NAME", "Run on this backend; auto, or several separated by commas: the fastest by measurement."},
         {"--threads", "N", "Compute threads; without it the fastest count by measurement."},
         {"--precision", "KIND", "Arithmetic; without it as the model says.", false, "f32|bf16|int8|auto"},
         {"--memory-limit", "BYTES", "Tensors alive at once: 1500000, 512M, 2GiB or 50% of the machine; default 80%."},
@@ -262,9 +262,13 @@ int run_run(const Arguments& arguments) {
   for (const Status* s : {&repeat.status(), &warmup.status(), &seed.status(), &shapes.status(), &how.status()})
     if (!s->ok()) return complain(*s, kUsage);
   DeployOptions deploy = with_settings({}, *config);
-  if (!deploy.backend.empty())
-    if (auto found = find_backend(parse_device(deploy.backend).first); !found.ok())
+  for (std::string_view name : split(deploy.backend, ',')) {
+    if (trim(name).empty()) continue;
+    auto found = find_backend(parse_device(trim(name)).first);
+    // Among several, one that exists and cannot be used here is a candidate that loses.
+    if (!found.ok() && (name == deploy.backend || found.status().code() == Code::not_found))
       return complain(found.status(), kUsage);
+  }
   struct stat facts {};
   if (stat(path.c_str(), &facts) != 0 || S_ISDIR(facts.st_mode))
     return complain(Status(Code::not_found, "\"" + path + "\" is no model file: there is " +

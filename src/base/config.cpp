@@ -18,7 +18,10 @@ namespace ai_vmm {
 namespace {
 using Kind = Setting::Kind;
 constexpr Setting kSettings[] = {
-    {"backend", Kind::text, "", "auto", "Backend that runs models; auto takes the fastest by measurement.", ""},
+    {"backend", Kind::text, "", "auto",
+     "Backend that runs models; auto takes the fastest of our own by measurement, names separated by commas, such as "
+     "cpu,openvino,onnxruntime, the fastest of those.",
+     ""},
     {"threads", Kind::integer, "threads", "",
      "Compute threads of a deployment. The profile is what affinity and the cgroup quota allow.", "", 1, 4096,
      [] { return std::to_string(available_threads()); }},

@@ -301,9 +301,9 @@ Status Device::query(const AiVmmGraph& graph, std::span<AiVmmVerdict* const> ver
   for (uint32_t n = 0; n < graph.node_count; ++n) {
     if (host_only(graph, *graph.nodes[n])) {
       verdicts[n]->reason = AI_VMM_REFUSED_HOST_ONLY;
-    } else if (const char* deviation = engine_->known_deviation(graph, *graph.nodes[n])) {
-      verdicts[n]->reason = AI_VMM_REFUSED_DTYPE;
-      verdicts[n]->detail = deviation;
+    } else if (auto deviation = engine_->deviation(graph, *graph.nodes[n])) {
+      verdicts[n]->reason = deviation->reason;
+      verdicts[n]->detail = deviation->text;
     } else {
       open.push_back(n);
     }

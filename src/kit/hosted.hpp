@@ -45,6 +45,11 @@ struct LoadOptions {
   bool probe = false;  // will never run: only whether the model is taken matters
 };
 
+struct Deviation {
+  AiVmmReason reason;
+  const char* text;  // a literal
+};
+
 // One device of the engine. Thread-safe.
 class Engine {
  public:
@@ -52,8 +57,9 @@ class Engine {
   virtual std::string identity() const = 0;         // engine, version, device: verdicts of equal ones are equal
   virtual std::span<const int> opsets() const = 0;  // to stamp models with, the preferred first; never empty
   virtual OnnxWeights weights() const = 0;
-  // What the engine takes but does not do as ONNX says, found in its documentation: a literal, or null.
-  virtual const char* known_deviation(const AiVmmGraph&, const AiVmmNode&) const { return nullptr; }
+  // What the engine takes but is known to compute otherwise than ONNX says. It must be refused by rule, since the
+  // engine's own word is that it takes it.
+  virtual std::optional<Deviation> deviation(const AiVmmGraph&, const AiVmmNode&) const { return std::nullopt; }
   // The weights outlive the session.
   virtual Result<std::shared_ptr<Session>> load(const OnnxModel& model, const LoadOptions& options) = 0;
   // Which of the fixed reasons a failure of `load` is.

@@ -37,8 +37,9 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
 
   auto given = random_inputs(d.inputs, shapes, 1);
   Outputs out;
-  Status trial = given.ok() ? d.run(*given, out, candidates[0].threads)  // warms caches and compiles the shape class
-                            : given.status().copy();
+  Status trial = given.ok() ? Status() : given.status().copy();
+  for (const Candidate& c : candidates)  // warms caches and compiles the shape class
+    if (trial.ok()) trial = d.run(*given, out, c.threads);
   if (!trial.ok()) {
     for (auto& c : candidates) c.reason = "not measured: the trial run on random inputs failed";
     settle(0, "not measured: the trial run on random inputs failed (" + trial.message() +

@@ -144,6 +144,21 @@ class Cli(unittest.TestCase):
         self.assertEqual(j["backend"], "cpu")
         self.assertEqual(self.run_json(self.add, "--random", 1, AI_VMM_BACKEND="reference")["backend"], "reference")
 
+    def test_several_backends_are_chosen_among_by_measurement(self):
+        nowhere = {"AI_VMM_ONNXRUNTIME_LIBRARY": "/nowhere/libonnxruntime.so"}
+        j = self.run_json(self.add, "--random", 1, "--threads", 1, "--backend", "reference,cpu,onnxruntime", **nowhere)
+        candidates = {c["backend"]: c for c in j["candidates"]}
+        self.assertEqual(set(candidates), {"reference", "cpu", "onnxruntime"})
+        chosen = [c for c in j["candidates"] if c["chosen"]]
+        self.assertEqual([c["backend"] for c in chosen], [j["backend"]])
+        measured = [candidates["reference"]["median_us"], candidates["cpu"]["median_us"]]
+        self.assertEqual(chosen[0]["median_us"], min(measured))
+        self.assertIn("/nowhere/libonnxruntime.so", candidates["onnxruntime"]["reason"])
+        done = self.aivmm("run", self.add, "--random", 1, "--backend", "onnxruntime", expect=2, **nowhere)
+        self.assertIn("pip install onnxruntime", done.stderr)
+        self.assertIn("pip install onnxruntime", self.aivmm("devices", "--verbose", **nowhere).stdout)
+        self.aivmm("run", self.add, "--random", 1, "--backend", "cpu,onnxruntme", expect=2)
+
     def test_unspecified_sizes_are_1_and_said(self):
         done = self.aivmm("run", self.add, "--random", 1, "--json")
         self.assertIn("N = 1", done.stderr)

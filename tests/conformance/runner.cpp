@@ -39,7 +39,8 @@ constexpr char kHelp[] =
   --backend NAME  backend to deploy on (default reference); nothing falls back to the reference in silence
   --suite NAME    only this suite; may be given again
   --filter TEXT   only cases whose name contains TEXT
-  --list FILE     known exceptions: lines "<backend or *> <case> <reason>"; a listed case that passes fails the run
+  --list FILE     known exceptions: lines "<backend or *> <case> <reason>"; a listed case that passes fails the run;
+                  "-<backend> <case> <reason>" takes back, for that backend, what a line above lists
   --jobs N        cases at a time (default 2)
   --threads N     threads of each deployment (default 1)
   --timeout S     seconds a case may take (default 60)
@@ -381,10 +382,12 @@ std::map<std::string, std::string> read_exceptions(const Options& options) {
     words >> backend >> name;
     std::getline(words, reason);
     if (trim(reason).empty()) {
-      std::fprintf(stderr, "%s:%d: a line is \"<backend or *> <case> <reason>\".\n", options.list.c_str(), number);
+      std::fprintf(stderr, "%s:%d: a line is \"<backend, *, or -backend> <case> <reason>\".\n", options.list.c_str(),
+                   number);
       std::exit(2);
     }
     if (backend == "*" || backend == options.backend) listed[name] = trim(reason);
+    if (backend == "-" + options.backend) listed.erase(name);
   }
   return listed;
 }

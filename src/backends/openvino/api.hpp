@@ -37,34 +37,31 @@ struct ov_partial_shape {
   ov_range* dims;
 };
 
+inline constexpr int kInvalidParameter = -14;  // ov_status_e; those below it are of the C interface too
+
 // ov_element_type_e as of 2025.0; earlier ones count differently.
 enum ov_element_type : int {
   kBoolean = 1,
-  kBf16,
-  kF16,
-  kF32,
-  kF64,
-  kI4,
-  kI8,
-  kI16,
-  kI32,
-  kI64,  // u1 follows
-  kU2 = 12,
+  kBf16 = 2,
+  kF16 = 3,
+  kF32 = 4,
+  kI4 = 6,
+  kI8 = 7,
+  kI16 = 8,
+  kI32 = 9,
+  kI64 = 10,
   kU4 = 14,
   kU8 = 16,
-  kU16,
-  kU32,
-  kU64,  // nf4 follows
-  kF8E4M3 = 21,
-  kF8E5M2,
-  kF4E2M1 = 24,
-  kF8E8M0,
+  kU16 = 17,
+  kU32 = 18,
+  kU64 = 19,
 };
 
 struct Api : Library {
   Symbol<int(ov_version*)> ov_get_openvino_version{this, "ov_get_openvino_version"};
   Symbol<void(ov_version*)> ov_version_free{this, "ov_version_free"};
   Symbol<const char*()> ov_get_last_err_msg{this, "ov_get_last_err_msg"};  // to be freed by ov_free
+  Symbol<const char*(int status)> ov_get_error_info{this, "ov_get_error_info"};
   Symbol<void(const char*)> ov_free{this, "ov_free"};
   Symbol<int(ov_core**)> ov_core_create{this, "ov_core_create"};
   Symbol<int(const ov_core*, ov_devices*)> ov_core_get_available_devices{this, "ov_core_get_available_devices"};
@@ -77,6 +74,9 @@ struct Api : Library {
   Symbol<int(const ov_core*, const ov_model*, const char* device, size_t texts, ov_compiled_model**, ...)>
       ov_core_compile_model{this, "ov_core_compile_model"};
   Symbol<void(ov_model*)> ov_model_free{this, "ov_model_free"};
+  Symbol<int(const ov_compiled_model*, size_t*)> ov_compiled_model_inputs_size{this, "ov_compiled_model_inputs_size"};
+  Symbol<int(const ov_compiled_model*, size_t, ov_const_port**)> ov_compiled_model_input_by_index{
+      this, "ov_compiled_model_input_by_index"};
   Symbol<int(const ov_compiled_model*, const char*, ov_const_port**)> ov_compiled_model_input_by_name{
       this, "ov_compiled_model_input_by_name"};
   Symbol<int(const ov_compiled_model*, size_t, ov_const_port**)> ov_compiled_model_output_by_index{
