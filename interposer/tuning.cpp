@@ -297,9 +297,12 @@ void Tuning::read_folder(int folder) {
 void Tuning::reload() {
   if (busy_.exchange(true, std::memory_order_acquire)) return;
   int error = errno;
-  if (!getauxval(AT_SECURE)) {
+  if (getauxval(AT_SECURE)) {
+    state_.store("fallbacks: this program runs with raised rights", std::memory_order_relaxed);
+  } else {
     bool found = false;
     FileFault fault = FileFault::absent;
+    char refused[400] = "";
     bool mapped = mapped_.load(std::memory_order_relaxed);
     char path[sizeof folder_];
     // The folder of the mapped page is kept; otherwise the first that passes the checks.
@@ -307,10 +310,9 @@ void Tuning::reload() {
       int fd = open_checked_folder(mapped ? folder_ : path, &fault);
       if (fd < 0) {
         if (fault == FileFault::absent) continue;
-        char sentence[400];
-        snprintf(sentence, sizeof sentence, "The folder \"%s\" %s; it is not used for tuning.", mapped ? folder_ : path,
-                 sentence_end(fault));
-        say_once(kFolder, sentence);
+        if (!*refused)
+          snprintf(refused, sizeof refused, "The folder \"%s\" %s; it is not used for tuning.", mapped ? folder_ : path,
+                   sentence_end(fault));
         continue;
       }
       if (!mapped) memcpy(folder_, path, sizeof path);
@@ -319,6 +321,8 @@ void Tuning::reload() {
       found = mapped_.load(std::memory_order_relaxed);
     }
     if (!found) {
+      // Said only where nothing else serves: anyone can take the name in /dev/shm.
+      if (*refused) say_once(kFolder, refused);
       if (mapped)  // settled, or every call from now on would look again
         seen_.store(page_.load(std::memory_order_relaxed)->generation.load(std::memory_order_relaxed),
                     std::memory_order_relaxed);

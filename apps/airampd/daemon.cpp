@@ -137,10 +137,9 @@ std::string Daemon::command(const std::string& line) {
 }
 
 std::string Daemon::metrics() const {
-  return Daemon::controller_
-             ? ::AIRamp::Daemon::metrics(seen_, *controller_, publication_ ? publication_->generation() : 0,
-                                         rejected_edits_, publish_failures_)
-             : "";
+  return ::AIRamp::Daemon::metrics(
+      seen_, *controller_,
+      {steady_ns(), publication_ ? publication_->generation() : 0, rejected_edits_, publish_failures_});
 }
 
 Status Daemon::run(int stop) {

@@ -200,6 +200,7 @@ int serve(Options options) {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // whoever reads our log may go away
   int stop = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   auto daemon = Daemon::start(std::move(options), log_line);
   if (!daemon.ok()) return complain(daemon.status(), kFailed);

@@ -52,44 +52,47 @@ Observation Observer::look(int64_t now_ns) {
   return o;
 }
 
+ObserverThread::Shared::Shared(Observer o, int64_t period)
+    : observer(std::move(o)), period_ns(period), event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+ObserverThread::Shared::~Shared() { close(event); }
+
 ObserverThread::ObserverThread(Observer observer, int64_t period_ns)
-    : observer_(std::move(observer)), period_ns_(period_ns), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : shared_(std::make_shared<Shared>(std::move(observer), period_ns)) {
   // Signals are the main thread's business.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
+  std::thread([shared = shared_] { run(shared); }).detach();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 ObserverThread::~ObserverThread() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  wake_.notify_all();
-  thread_.join();
-  close(event_);
+  std::unique_lock lock(shared_->mutex);
+  shared_->stop = true;
+  shared_->wake.notify_all();
+  shared_->ended.wait_for(lock, std::chrono::seconds(2), [&] { return shared_->done; });
 }
 
-void ObserverThread::run() {
-  std::unique_lock lock(mutex_);
-  while (!stop_) {
+void ObserverThread::run(const std::shared_ptr<Shared>& shared) {
+  std::unique_lock lock(shared->mutex);
+  while (!shared->stop) {
     lock.unlock();
-    Observation o = observer_.look(steady_ns());
+    Observation o = shared->observer.look(steady_ns());
     lock.lock();
-    latest_ = std::move(o);
+    shared->latest = std::move(o);
     uint64_t one = 1;
-    (void)!write(event_, &one, sizeof one);
-    wake_.wait_for(lock, std::chrono::nanoseconds(period_ns_), [&] { return stop_; });
+    (void)!write(shared->event, &one, sizeof one);
+    shared->wake.wait_for(lock, std::chrono::nanoseconds(shared->period_ns), [&] { return shared->stop; });
   }
+  shared->done = true;
+  shared->ended.notify_all();
 }
 
 Observation ObserverThread::take() {
   uint64_t count;
-  (void)!read(event_, &count, sizeof count);
-  std::lock_guard lock(mutex_);
-  return latest_;
+  (void)!read(shared_->event, &count, sizeof count);
+  std::lock_guard lock(shared_->mutex);
+  return shared_->latest;
 }
 
 }  // namespace AIRamp::Daemon

@@ -1,8 +1,8 @@
 // One look at the machine, and the thread that takes them.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -44,24 +44,29 @@ class Observer {
 // Rounds and widens a buffer that no cache holds, a few times, and takes the best.
 Reading measure_pack_rate();
 
-// Looks every `period`; a vendor's library that takes its time does not hold up the rest of the daemon.
+// Looks every `period`; a vendor's library that takes its time, or never returns, does not hold up the rest of the
+// daemon.
 class ObserverThread {
  public:
   ObserverThread(Observer observer, int64_t period_ns);
-  ~ObserverThread();
-  int ready() const { return event_; }  // readable when there is a new observation
+  ~ObserverThread();                            // leaves a look that does not end within two seconds to itself
+  int ready() const { return shared_->event; }  // readable when there is a new observation
   Observation take();
 
  private:
-  void run();
-  Observer observer_;
-  int64_t period_ns_;
-  int event_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stop_ = false;
-  Observation latest_;
-  std::thread thread_;
+  struct Shared {
+    Shared(Observer o, int64_t period_ns);
+    ~Shared();
+    Observer observer;
+    int64_t period_ns;
+    int event;
+    std::mutex mutex;
+    std::condition_variable wake, ended;
+    bool stop = false, done = false;
+    Observation latest;
+  };
+  static void run(const std::shared_ptr<Shared>& shared);
+  std::shared_ptr<Shared> shared_;
 };
 
 int64_t steady_ns();

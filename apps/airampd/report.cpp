@@ -96,8 +96,7 @@ std::string describe_changes(const Controller& controller) {
   return out;
 }
 
-std::string metrics(const Observation& seen, const Controller& controller, uint64_t generation, uint64_t rejected_edits,
-                    uint64_t publish_failures) {
+std::string metrics(const Observation& seen, const Controller& controller, const DaemonFacts& facts) {
   std::string out;
   auto family = [&](const char* name, const char* type, const char* help) {
     out += std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " " + type + "\n";
@@ -162,6 +161,8 @@ std::string metrics(const Observation& seen, const Controller& controller, uint6
          seen.memory.available);
   single("airampd_tcp_round_trip_seconds", "gauge", "Least round trip of all TCP connections.", seen.tcp.min_rtt);
   single("airampd_pack_bytes_per_second", "gauge", "Rate of rounding float32 to bf16 and back.", seen.pack_rate);
+  single("airampd_observation_age_seconds", "gauge", "Time since the last look; grows where a vendor's library hangs.",
+         seen.now_ns ? Reading(double(facts.now_ns - seen.now_ns) * 1e-9) : Reading::unknown("no look yet"));
   single("airampd_readings_unknown", "gauge", "Readings that are left out because they are unknown.", double(unknown));
   family("airampd_tuning_value", "gauge", "Value of a key as published.");
   for (int i = 0; i < kKeyCount; ++i)
@@ -171,9 +172,9 @@ std::string metrics(const Observation& seen, const Controller& controller, uint6
   for (int i = 0; i < kKeyCount; ++i)
     sample("airampd_tuning_held", std::string("key=\"") + kKeys[i].name + "\"",
            double(controller.settings().held[size_t(i)]));
-  single("airampd_generation", "counter", "Publications so far.", double(generation));
-  single("airampd_edits_rejected_total", "counter", "Edits by hand that were refused.", double(rejected_edits));
-  single("airampd_publish_failures_total", "counter", "Publications that failed.", double(publish_failures));
+  single("airampd_generation", "counter", "Publications so far.", double(facts.generation));
+  single("airampd_edits_rejected_total", "counter", "Edits by hand that were refused.", double(facts.rejected_edits));
+  single("airampd_publish_failures_total", "counter", "Publications that failed.", double(facts.publish_failures));
   family("airampd_changes_total", "counter", "Changes by how they ended.");
   using Stage = Change::Stage;
   for (Stage stage : {Stage::kept, Stage::rolled_back, Stage::vetoed, Stage::withdrawn})

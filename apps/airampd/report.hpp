@@ -16,7 +16,10 @@ std::string describe_keys(const Controller& controller);
 std::string describe_changes(const Controller& controller);
 
 // The text format of Prometheus, version 0.0.4. Readings that are unknown are left out and counted instead.
-std::string metrics(const Observation& seen, const Controller& controller, uint64_t generation, uint64_t rejected_edits,
-                    uint64_t publish_failures);
+struct DaemonFacts {
+  int64_t now_ns;  // of the clock of observations
+  uint64_t generation, rejected_edits, publish_failures;
+};
+std::string metrics(const Observation& seen, const Controller& controller, const DaemonFacts& facts);
 
 }  // namespace AIRamp::Daemon

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 namespace AIRamp::Daemon {
 namespace {
 
@@ -77,6 +79,40 @@ TEST(Edit, ATextThatWasCutOffIsRefusedWhereverItWasCut) {
   for (size_t n = first + 1; n + 1 < text.size(); ++n)
     EXPECT_FALSE(parse_edit(text.substr(0, n), s).ok()) << text.substr(0, n);
   EXPECT_TRUE(parse_edit(text, s).ok());
+}
+
+TEST(Edit, GarbageNeverGivesAValueOutOfBounds) {
+  std::mt19937_64 random(11);
+  Settings s;
+  std::string good = render(s, 1);
+  int accepted = 0;
+  for (int i = 0; i < 4000; ++i) {
+    std::string text = good;
+    for (uint64_t n = random() % 8; n; --n) {
+      size_t at = random() % text.size();
+      switch (random() % 4) {
+        case 0: text[at] = char(random()); break;
+        case 1: text.erase(at, random() % 40); break;
+        case 2: text.insert(at, good.substr(random() % good.size(), random() % 60)); break;
+        default: text[at] = "0123456789=\n# "[random() % 14];
+      }
+      if (text.empty()) text = "\n";
+    }
+    auto edit = parse_edit(text, s);
+    Interposer::Values v = Interposer::fallbacks();
+    uint64_t generation = 0;
+    Interposer::parse_tuning(text.data(), text.size(), &v, &generation);
+    accepted += edit.ok();
+    for (int k = 0; k < kKeyCount; ++k) {
+      if (edit.ok()) {
+        ASSERT_GE(edit->values.of[k], kKeys[k].least);
+        ASSERT_LE(edit->values.of[k], kKeys[k].most);
+      }
+      ASSERT_EQ(v.of[k], kKeys[k].fallback) << "the checksum fits no changed text";
+    }
+  }
+  EXPECT_GT(accepted, 100);
+  EXPECT_LT(accepted, 3900);
 }
 
 TEST(Values, AreShownWithTheirUnits) {
