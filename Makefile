@@ -44,9 +44,10 @@ test: build ## build and run all tests
 	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
 	@$(AS_USER) ctest --test-dir build --output-on-failure --no-tests=error
 
-bench: build ## compare the speed of the zoo with ONNX Runtime
+bench: build ## compare the speed of the zoo, of Python calls and of programs with ONNX Runtime
 	@$(AS_USER) $(PYTHON) tests/wheels.py fetch
 	@$(AS_USER) $(PYTHON) bench/run.py $(BENCH)
+	@$(AS_USER) $(PYTHON) bench/python.py
 
 check: ## formatting, clang-tidy, layers, exported symbols, sanitizers
 	@scripts/setup.sh packages check
