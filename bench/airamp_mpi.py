@@ -34,7 +34,8 @@ def sh(command, **options):
 class Hosts:
     """Namespaces airK with addresses 10.77.0.K on one bridge."""
 
-    def __init__(self, count, rate, folder):
+    def __init__(self, count, rate, folder, nice):
+        self.nice = nice
         self.count, self.tag = count, f"air{os.getpid() % 1000}"
         sh(f"ip link add {self.tag}b type bridge && ip link set {self.tag}b up")
         for k in range(1, count + 1):
@@ -51,13 +52,16 @@ class Hosts:
 
     def mpirun(self, options, command, prefix=()):
         hosts = ",".join(f"{NETWORK}.{k}" for k in range(1, self.count + 1))
-        words = [*prefix, "mpirun", "--allow-run-as-root", "--mca", "plm_rsh_agent", self.shell, "--mca", "pml", "ob1",
+        words = [*prefix, "mpirun", "--allow-run-as-root", "--leave-session-attached", "--mca", "plm_rsh_agent", self.shell, "--mca", "pml", "ob1",
                  "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", f"{NETWORK}.0/24", "--mca",
                  "oob_tcp_if_include", f"{NETWORK}.0/24", "--mca", "mpi_yield_when_idle", "1", "--host", hosts, "-n",
                  self.count, "--bind-to", "none", *options, *command]
         line = " ".join(str(w) for w in words)
+        # Linux shares the processor by sessions first: the priority is the session's.
+        priority = f"echo {self.nice} >/proc/self/autogroup; " if self.nice else ""
         result = subprocess.run(["ip", "netns", "exec", f"{self.tag}n1", "unshare", "-u", "bash", "-c",
-                                 f"hostname {self.tag}h1; exec {line}"], capture_output=True, text=True, timeout=600)
+                                 f"{priority}hostname {self.tag}h1; exec {line}"],
+                                capture_output=True, text=True, timeout=600, start_new_session=True)
         if result.returncode != 0:
             raise SystemExit(f"{line}\n{result.stdout}{result.stderr}")
         return result.stdout
@@ -90,8 +94,8 @@ def measure(hosts, program, name, sizes):
     return rows, report
 
 
-def compare(ranks, rate, rounds, folder, program):
-    hosts = Hosts(ranks, rate, folder)
+def compare(options, ranks, folder, program):
+    rounds, hosts = options.rounds, Hosts(ranks, options.rate, folder, options.nice)
     try:
         names = [*ALGORITHMS, "airamp", "airamp, always"]
         best = {name: {} for name in names}
@@ -143,7 +147,6 @@ def main():
     parser.add_argument("--nice", type=int, default=0, help="priority of the ranks, for machines that others use too")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    os.nice(options.nice)
     for reason, missing in (("it is not run as root, which network namespaces need", os.geteuid() != 0),
                             ("ip or tc is missing (package iproute2)", not (shutil.which("ip") and shutil.which("tc"))),
                             ("mpicc is missing (package libopenmpi-dev)", not shutil.which("mpicc")),
@@ -165,7 +168,7 @@ def main():
         program = folder / "airamp_allreduce"
         sh(f"mpicc -O2 -o {program} {ROOT}/bench/airamp_allreduce.c")
         for ranks in (int(r) for r in options.ranks.split(",")):
-            best, payload = compare(ranks, options.rate, options.rounds, folder, program)
+            best, payload = compare(options, ranks, folder, program)
             lines += table(ranks, rate_bits, best, payload)
             time.sleep(2)  # the kernel deletes namespaces when it has time
     text = "\n".join(lines)

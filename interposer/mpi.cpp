@@ -139,6 +139,7 @@ bool pays(const Record& record, double bytes, bool gathers) {
 Record* channel_for(Call call, std::int64_t bytes, bool gathers, Handle comm) {
   const char* why = nullptr;
   Record* record = nullptr;
+  auto elements = [&](const Record& r) { return static_cast<std::size_t>(bytes / 4 * (gathers ? r.size : 1)); };
   if (!agreed) {
     why = not_agreed;
   } else if (bytes < options.wire_min) {
@@ -148,7 +149,7 @@ Record* channel_for(Call call, std::int64_t bytes, bool gathers, Handle comm) {
   } else if (record = record_of(comm); !record) {
     why = "the communicator is not one";
   } else if (!record->why_not && !record->channel) {
-    record->channel = WireChannel::open(comm, record->rank, record->size);
+    record->channel = WireChannel::open(comm, record->rank, record->size, elements(*record));
     if (!record->channel) record->why_not = "some rank had no memory for the channel";
   }
   if (record && record->why_not) why = record->why_not;
@@ -160,7 +161,10 @@ Record* channel_for(Call call, std::int64_t bytes, bool gathers, Handle comm) {
     why = "rounding would cost more time than half the bytes save on this link";
     set_state(kBf16Wire, State::kIdle, why);
   }
-  if (!why) return record;
+  if (!why) {
+    record->channel->fit(elements(*record));
+    return record;
+  }
   passed(call, why);
   return nullptr;
 }
@@ -184,8 +188,8 @@ int sum(WireChannel* channel, const float* from, float* to, std::size_t count, W
 // that ranks with memory of the host's send.
 int staged_sum(WireChannel* channel, const float* from, float* to, std::size_t count, WireChannel::Work* work) {
   float* chunk = channel->spare(0);
-  for (std::size_t at = 0; at < count; at += WireChannel::kChunk) {
-    std::size_t n = count - at < WireChannel::kChunk ? count - at : WireChannel::kChunk;
+  for (std::size_t at = 0; at < count; at += channel->chunk()) {
+    std::size_t n = count - at < channel->chunk() ? count - at : channel->chunk();
     bool there = device::copy(chunk, from + at, n * sizeof(float));
     if (int e = sum(channel, chunk, chunk, n, work)) return e;
     if (!there || !device::copy(to + at, chunk, n * sizeof(float))) return kMpiErrOther;
@@ -196,7 +200,7 @@ int staged_sum(WireChannel* channel, const float* from, float* to, std::size_t c
 // Each rank's piece of the result stands `count` elements behind the last one's.
 int staged_gather(WireChannel* channel, int ranks, const float* from, float* to, std::size_t count,
                   WireChannel::Work* work) {
-  std::size_t piece = WireChannel::kChunk / static_cast<std::size_t>(ranks);
+  std::size_t piece = channel->chunk() / static_cast<std::size_t>(ranks);
   for (std::size_t at = 0; at < count; at += piece) {
     std::size_t n = count - at < piece ? count - at : piece;
     bool there = device::copy(channel->spare(0), from + at, n * sizeof(float));
@@ -212,7 +216,7 @@ int staged_gather(WireChannel* channel, int ranks, const float* from, float* to,
 template <class Real>
 int shadow(Real&& real_call, const Record& record, const float* from, const float* to, std::size_t count) {
   WireChannel* channel = record.channel;
-  std::size_t n = count < WireChannel::kChunk ? count : WireChannel::kChunk;
+  std::size_t n = count < channel->chunk() ? count : channel->chunk();
   float *input = channel->spare(0), *output = channel->spare(1), *result = channel->spare(2);
   bool there = device::copy(input, from, n * sizeof(float));
   std::int64_t start = now_ns();

@@ -57,37 +57,64 @@ std::atomic<Handle> add_rounded_op;
 
 }  // namespace
 
-bool WireChannel::allocate() {
+// Half the payload, within bounds: one half's sums travel while the other's addends do.
+std::size_t WireChannel::chunk_for(std::size_t count) {
+  std::size_t chunk = kLeastChunk;
+  while (chunk < kLargestChunk && chunk < count / 2) chunk *= 2;
+  return chunk;
+}
+
+// The spare chunks stay untouched, and take no memory, unless they are needed.
+WireChannel::Memory WireChannel::allocate(std::size_t chunk) const {
   auto size = static_cast<std::size_t>(size_);
-  std::size_t shard = (kChunk + size - 1) / size;
+  std::size_t shard = (chunk + size - 1) / size;
   std::size_t padded = shard * size;
   std::size_t requests = 2 * size * sizeof(Handle);
-  std::size_t slot = (2 * padded + shard) * sizeof(std::uint16_t) + 2 * requests + 256;
-  std::size_t spare = (options.shadow ? 3 : 2) * kChunk * sizeof(float);
-  memory_size_ = 2 * slot + shard * sizeof(float) + size * sizeof(int) + spare + 1024;
-  void* memory = mmap(nullptr, memory_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED) return false;
-  memory_ = memory;
-  char* at = static_cast<char*>(memory);
+  std::size_t slot = (2 * padded + shard) * sizeof(std::uint16_t) + 2 * requests + 512;
+  std::size_t used = kSlots * slot + shard * sizeof(float) + size * sizeof(int) + 1024;
+  Memory memory;
+  memory.size = used + kSpareChunks * chunk * sizeof(float);
+  void* all = mmap(nullptr, memory.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (all == MAP_FAILED) return {};
+  memory.all = all;
+  memset(all, 0, used);
+  char* at = static_cast<char*>(all);
   auto take = [&](std::size_t bytes) {
     char* taken = at;
     at += (bytes + 63) / 64 * 64;
     return taken;
   };
-  for (Slot& s : slots_) {
+  for (Slot& s : memory.slots) {
     s.outgoing = reinterpret_cast<std::uint16_t*>(take(padded * 2));
     s.incoming = reinterpret_cast<std::uint16_t*>(take(padded * 2));
     s.sums = reinterpret_cast<std::uint16_t*>(take(shard * 2));
     s.scatter_requests = take(requests);
     s.gather_requests = take(requests);
   }
-  accumulator_ = reinterpret_cast<float*>(take(shard * sizeof(float)));
-  counts_ = reinterpret_cast<int*>(take(size * sizeof(int)));
-  spare_ = reinterpret_cast<float*>(take(spare));
-  return true;
+  memory.accumulator = reinterpret_cast<float*>(take(shard * sizeof(float)));
+  memory.counts = reinterpret_cast<int*>(take(size * sizeof(int)));
+  memory.spare = reinterpret_cast<float*>(at);
+  return memory;
 }
 
-WireChannel* WireChannel::open(Handle parent, int rank, int size) {
+void WireChannel::fit(std::size_t count) {
+  std::size_t chunk = chunk_for(count);
+  if (chunk > largest_chunk_) chunk = largest_chunk_;
+  if (chunk <= chunk_) return;
+  Memory larger = allocate(chunk);
+  double mine = larger.all ? 1 : 0, all = 0;
+  if (mpi().Allreduce(&mine, &all, 1, mpi().float64, mpi().min, comm_) != 0) all = 0;
+  Memory& loser = all == 1 ? memory_ : larger;
+  if (loser.all) munmap(loser.all, loser.size);
+  if (all == 1) {
+    memory_ = larger;
+    chunk_ = chunk;
+  } else {
+    largest_chunk_ = chunk_;
+  }
+}
+
+WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t count) {
   const MpiLibrary& m = mpi();
   void* place = mmap(nullptr, sizeof(WireChannel), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   auto* channel = place == MAP_FAILED ? nullptr : new (place) WireChannel;
@@ -99,7 +126,9 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size) {
     channel->comm_ = comm;
     channel->rank_ = rank;
     channel->size_ = size;
-    there = channel->allocate();
+    channel->chunk_ = chunk_for(count);
+    channel->memory_ = channel->allocate(channel->chunk_);
+    there = channel->memory_.all != nullptr;
     if (there) channel->measure();
   }
   // Minima over all ranks, the last two of a number that names the host and of its negative.
@@ -117,7 +146,7 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size) {
   // The link is measured by all at the same time, half a mebibyte to the next rank, the best of three times.
   constexpr std::size_t kProbe = std::size_t{1} << 19;
   int next = (rank + 1) % size, previous = (rank + size - 1) % size;
-  Slot& slot = channel->slots_[0];
+  Slot& slot = channel->memory_.slots[0];
   std::int64_t best = INT64_MAX;
   for (int round = 0; round < 3; round++) {
     std::int64_t start = now_ns();
@@ -136,7 +165,7 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size) {
 
 void WireChannel::close() {
   if (comm_) mpi().Comm_free(&comm_);
-  if (memory_) munmap(memory_, memory_size_);
+  if (memory_.all) munmap(memory_.all, memory_.size);
   munmap(static_cast<void*>(this), sizeof *this);
 }
 
@@ -144,17 +173,17 @@ void WireChannel::close() {
 void WireChannel::measure() {
   const auto& k = bf16::kernels();
   constexpr std::size_t n = std::size_t{1} << 18;
-  auto* numbers = reinterpret_cast<float*>(slots_[0].outgoing);  // kChunk * 2 bytes hold twice n floats
+  auto* numbers = reinterpret_cast<float*>(memory_.slots[0].outgoing);  // 2 chunk_ bytes hold twice n floats
   std::int64_t took = 0;
   for (int round = 0; round < 3; round++) {
     took = 0;
     Timed timed(&took);
-    k.pack_bf16_v4(numbers, slots_[0].incoming, n);
-    k.add_bf16_v4(slots_[0].incoming, numbers, n);
-    k.unpack_bf16_v4(slots_[0].incoming, numbers, n);
+    k.pack_bf16_v4(numbers, memory_.slots[0].incoming, n);
+    k.add_bf16_v4(memory_.slots[0].incoming, numbers, n);
+    k.unpack_bf16_v4(memory_.slots[0].incoming, numbers, n);
   }
   pack_rate_ = static_cast<double>(n * sizeof(float)) * 1e9 / static_cast<double>(took + 1);
-  memset(slots_[0].outgoing, 0, n * sizeof(float));
+  memset(memory_.slots[0].outgoing, 0, n * sizeof(float));
 }
 
 int WireChannel::isend(const std::uint16_t* data, std::size_t count, int peer, int tag, char* request, Work* work) {
@@ -247,22 +276,23 @@ int WireChannel::collect(Slot& slot, float* to, Work* work) {
   return 0;
 }
 
-// The next chunk's addends travel while this one's sums do, so that the link never waits for a rank.
+// While a chunk is summed, the next one's addends and the last one's sums travel, so that the link never waits for a
+// rank.
 int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* work) {
   Timed timed(&work->nanoseconds);
-  std::size_t chunks = (count + kChunk - 1) / kChunk;
+  std::size_t chunks = (count + chunk_ - 1) / chunk_;
   auto begin = [&](std::size_t chunk) {
-    Slot& slot = slots_[chunk % 2];
-    slot.at = chunk * kChunk;
-    slot.count = count - slot.at < kChunk ? count - slot.at : kChunk;
+    if (chunk >= chunks) return 0;
+    Slot& slot = memory_.slots[chunk % kSlots];
+    slot.at = chunk * chunk_;
+    slot.count = count - slot.at < chunk_ ? count - slot.at : chunk_;
     return scatter(slot, from, work);
   };
   if (int e = begin(0)) return e;
   for (std::size_t chunk = 0; chunk < chunks; chunk++) {
-    if (chunk + 1 < chunks)
-      if (int e = begin(chunk + 1)) return e;
-    if (int e = reduce(slots_[chunk % 2], from, to, work)) return e;
-    if (int e = collect(slots_[chunk % 2], to, work)) return e;
+    if (int e = begin(chunk + 1)) return e;
+    if (int e = reduce(memory_.slots[chunk % kSlots], from, to, work)) return e;
+    if (int e = collect(memory_.slots[chunk % kSlots], to, work)) return e;
   }
   return 0;
 }
@@ -276,9 +306,9 @@ int WireChannel::sum_a(const float* from, float* to, std::size_t count, Work* wo
     add_rounded_op.store(op);
   }
   const auto& k = bf16::kernels();
-  std::uint16_t* buffer = slots_[0].outgoing;
-  for (std::size_t at = 0; at < count; at += kChunk) {
-    std::size_t n = count - at < kChunk ? count - at : kChunk;
+  std::uint16_t* buffer = memory_.slots[0].outgoing;
+  for (std::size_t at = 0; at < count; at += chunk_) {
+    std::size_t n = count - at < chunk_ ? count - at : chunk_;
     {
       Timed packing(&work->pack_nanoseconds);
       k.pack_bf16_v4(from + at, buffer, n);
@@ -297,21 +327,23 @@ int WireChannel::sum_d(const float* from, float* to, std::size_t count, Work* wo
   Timed timed(&work->nanoseconds);
   const auto& k = bf16::kernels();
   std::size_t handle = m.handle_size;
-  Slot& slot = slots_[0];
-  for (slot.at = 0; slot.at < count; slot.at += kChunk) {
+  Slot& slot = memory_.slots[0];
+  for (slot.at = 0; slot.at < count; slot.at += chunk_) {
     std::size_t left = count - slot.at;
-    slot.count = left < kChunk ? left : kChunk;
+    slot.count = left < chunk_ ? left : chunk_;
     std::size_t chunk = slot.count;
-    for (int i = 0; i < size_; i++) counts_[i] = static_cast<int>(shard_begin(chunk, i + 1) - shard_begin(chunk, i));
-    if (int e = m.Reduce_scatter(from + slot.at, accumulator_, counts_, m.float32, m.sum, comm_)) return e;
-    std::size_t begin = shard_begin(chunk, rank_), n = static_cast<std::size_t>(counts_[rank_]);
+    for (int i = 0; i < size_; i++)
+      memory_.counts[i] = static_cast<int>(shard_begin(chunk, i + 1) - shard_begin(chunk, i));
+    if (int e = m.Reduce_scatter(from + slot.at, memory_.accumulator, memory_.counts, m.float32, m.sum, comm_))
+      return e;
+    std::size_t begin = shard_begin(chunk, rank_), n = static_cast<std::size_t>(memory_.counts[rank_]);
     work->bytes_sent += static_cast<std::int64_t>((chunk - n) * 4);
-    k.pack_bf16_v4(accumulator_, slot.sums, n);
+    k.pack_bf16_v4(memory_.accumulator, slot.sums, n);
     k.unpack_bf16_v4(slot.sums, to + slot.at + begin, n);
     for (int i = 1; i < size_; i++) {
       int peer = (rank_ + size_ - i) % size_;
-      if (int e = irecv(slot.incoming + shard_begin(chunk, peer), static_cast<std::size_t>(counts_[peer]), peer, kSums,
-                        slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
+      if (int e = irecv(slot.incoming + shard_begin(chunk, peer), static_cast<std::size_t>(memory_.counts[peer]), peer,
+                        kSums, slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
         return e;
     }
     if (int e = send_sums(slot, n, work)) return e;
@@ -324,9 +356,9 @@ int WireChannel::gather(const float* from, float* to, std::size_t count, Work* w
   Timed timed(&work->nanoseconds);
   const auto& k = bf16::kernels();
   std::size_t handle = mpi().handle_size;
-  Slot& slot = slots_[0];
+  Slot& slot = memory_.slots[0];
   auto size = static_cast<std::size_t>(size_);
-  std::size_t piece = kChunk / size;
+  std::size_t piece = chunk_ / size;
   for (std::size_t at = 0; at < count; at += piece) {
     std::size_t n = count - at < piece ? count - at : piece;
     k.pack_bf16_v4(from + at, slot.sums, n);

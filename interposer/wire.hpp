@@ -13,14 +13,19 @@ namespace AIRamp::Interposer {
 // payloads that are larger go through it in chunks, so that no rank can fail where the others go on.
 class WireChannel {
  public:
-  // Elements of float32 that are on their way at a time.
-  static constexpr std::size_t kChunk = std::size_t{2} << 20;
+  static constexpr std::size_t kLeastChunk = std::size_t{1} << 20, kLargestChunk = std::size_t{8} << 20;
   // More ranks have shards too small to be worth sending.
   static constexpr int kMaxRanks = 1024;
 
-  // Collective over `parent`. nullptr, on every rank alike, if some rank has not got the memory.
-  static WireChannel* open(Handle parent, int rank, int size);
+  // Collective over `parent`, for payloads of about `count` elements. nullptr, on every rank alike, if some rank has
+  // not got the memory.
+  static WireChannel* open(Handle parent, int rank, int size, std::size_t count);
   void close();
+  // Collective: makes chunks larger for payloads of `count` elements, if all ranks get the memory. Large chunks meet
+  // less often, so that the link stands still less often.
+  void fit(std::size_t count);
+  // Elements of float32 that travel together.
+  std::size_t chunk() const { return chunk_; }
 
   // Bytes a second that a rank sends and receives at once, and bytes of float32 a second that a rank rounds, adds and
   // widens: the smallest of all ranks, measured once by open().
@@ -48,10 +53,12 @@ class WireChannel {
   // to[r * count …] = what rank r holds in `from`, rounded. `from` may be this rank's part of `to`.
   int gather(const float* from, float* to, std::size_t count, Work* work);
 
-  // Room for one chunk of float32 each: two, and a third with shadow runs. Not used by the collectives themselves.
-  float* spare(int which) { return spare_ + static_cast<std::size_t>(which) * kChunk; }
+  // Room for kSpareChunks chunks of float32, which the collectives themselves do not use.
+  static constexpr std::size_t kSpareChunks = 3;
+  float* spare(std::size_t which) { return memory_.spare + which * chunk_; }
 
  private:
+  static constexpr std::size_t kSlots = 2;
   // The state of one chunk; two are in flight.
   struct Slot {
     std::uint16_t* outgoing;  // this rank's addends for the other ranks' shards
@@ -63,7 +70,18 @@ class WireChannel {
     std::size_t at = 0;     // its place in the payload
   };
 
-  bool allocate();
+  // All memory, and its parts.
+  struct Memory {
+    void* all = nullptr;
+    std::size_t size = 0;
+    Slot slots[kSlots];
+    float* accumulator = nullptr;
+    float* spare = nullptr;
+    int* counts = nullptr;
+  };
+
+  static std::size_t chunk_for(std::size_t count);
+  Memory allocate(std::size_t chunk) const;
   void measure();
   std::size_t shard_begin(std::size_t count, int owner) const {
     std::size_t begin = (count + static_cast<std::size_t>(size_) - 1) / static_cast<std::size_t>(size_) *
@@ -81,12 +99,9 @@ class WireChannel {
   Handle comm_ = 0;
   int rank_ = 0;
   int size_ = 0;
-  void* memory_ = nullptr;
-  std::size_t memory_size_ = 0;
-  Slot slots_[2];
-  float* accumulator_ = nullptr;
-  float* spare_ = nullptr;
-  int* counts_ = nullptr;
+  Memory memory_;
+  std::size_t chunk_ = 0;
+  std::size_t largest_chunk_ = kLargestChunk;  // what all ranks got, once one did not get more
   double link_rate_ = 0;
   double pack_rate_ = 0;
   bool one_host_ = false;
