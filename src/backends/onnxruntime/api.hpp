@@ -64,9 +64,13 @@ enum class HardwareType { cpu, gpu, npu };                     // OrtHardwareDev
   X(96, ReleaseValue, void, (OrtValue*))                                                                        \
   X(99, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorInfo*))                                                  \
   X(100, ReleaseSessionOptions, void, (OrtSessionOptions*))                                                     \
+  X(125, GetAvailableProviders, OrtStatus*, (char*** names, int* count))                                        \
+  X(126, ReleaseAvailableProviders, OrtStatus*, (char** names, int count))                                      \
   X(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char* key, const char* value))           \
   X(210, AddExternalInitializers, OrtStatus*,                                                                   \
-    (OrtSessionOptions*, const char* const* names, const OrtValue* const* values, size_t))
+    (OrtSessionOptions*, const char* const* names, const OrtValue* const* values, size_t))                      \
+  X(216, SessionOptionsAppendExecutionProvider, OrtStatus*,                                                     \
+    (OrtSessionOptions*, const char* name, const char* const* keys, const char* const* values, size_t))
 
 #define AI_VMM_ORT_DEVICES(X)                                                                         \
   X(297, GetKeyValue, const char*, (const OrtKeyValuePairs*, const char* key))                        \

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
+#include <set>
 
 #include "ai_vmm/compute_backend.hpp"
 #include "backends/onnxruntime/api.hpp"
@@ -173,9 +174,18 @@ Result<std::unique_ptr<hosted::Request>> Session::create_request() {
 
 // ---------------------------------------------------------------- devices
 
+// Neither `provider` nor `built_in`: the CPU provider, which every build has.
 struct Device {
-  const OrtEpDevice* provider = nullptr;  // null: the CPU provider, which every build has
+  const OrtEpDevice* provider = nullptr;  // one that tells its hardware
+  std::string built_in;                   // one of the library's own that does not, such as "XNNPACK"
   std::string name, resource;
+
+  Status append_to(OrtSessionOptions* options) const {
+    const Runtime& r = runtime();
+    return r.check(
+        provider ? r.api.SessionOptionsAppendExecutionProvider_V2(options, r.env, &provider, 1, nullptr, nullptr, 0)
+                 : r.api.SessionOptionsAppendExecutionProvider(options, built_in.c_str(), nullptr, nullptr, 0));
+  }
 };
 
 class Engine : public hosted::Engine {
@@ -197,9 +207,8 @@ class Engine : public hosted::Engine {
       AI_VMM_TRY(r.check(r.api.SetSessionGraphOptimizationLevel(options.p, kDisableOptimizers)));
       AI_VMM_TRY(r.check(r.api.AddSessionConfigEntry(options.p, "session.disable_prepacking", "1")));
     }
-    if (device_.provider) {
-      AI_VMM_TRY(r.check(
-          r.api.SessionOptionsAppendExecutionProvider_V2(options.p, r.env, &device_.provider, 1, nullptr, nullptr, 0)));
+    if (device_.provider || !device_.built_in.empty()) {
+      AI_VMM_TRY(device_.append_to(options.p));
       // What the provider does not take must be refused, not run on the processor in silence.
       AI_VMM_TRY(r.check(r.api.AddSessionConfigEntry(options.p, "session.disable_cpu_ep_fallback", "1")));
     }
@@ -349,13 +358,15 @@ class OnnxRuntimeBackend : public backend::ComputeBackend {
 
   void list_devices() {
     const Runtime& r = runtime();
-    devices_.push_back({nullptr, "ONNX Runtime " + r.version + ", CPU", "cpu:0"});
+    devices_.push_back({nullptr, "", "ONNX Runtime " + r.version + ", CPU", "cpu:0"});
+    std::set<std::string> listed = {"CPUExecutionProvider", "AzureExecutionProvider"};  // the latter runs nothing here
     const OrtEpDevice* const* list = nullptr;
     size_t count = 0;
-    if (!r.has_devices || !r.check(r.api.GetEpDevices(r.env, &list, &count)).ok()) return;
+    if (r.has_devices && !r.check(r.api.GetEpDevices(r.env, &list, &count)).ok()) count = 0;
     for (size_t i = 0; i < count; ++i) {
       std::string provider = r.api.EpDevice_EpName(list[i]);
       if (provider == "CPUExecutionProvider") continue;
+      listed.insert(provider);
       const OrtHardwareDevice* hardware = r.api.EpDevice_Device(list[i]);
       HardwareType type = r.api.HardwareDevice_Type(hardware);
       const char* bus = r.api.GetKeyValue(r.api.HardwareDevice_Metadata(hardware), "pci_bus_id");
@@ -370,6 +381,29 @@ class OnnxRuntimeBackend : public backend::ComputeBackend {
                                              : provider + ":" + std::to_string(r.api.HardwareDevice_DeviceId(hardware));
       devices_.push_back(std::move(d));
     }
+    list_built_in(listed);
+  }
+
+  // Providers of the library that it can be given by name alone, as their hardware is one that they find themselves.
+  void list_built_in(const std::set<std::string>& listed) {
+    const Runtime& r = runtime();
+    constexpr std::string_view kSuffix = "ExecutionProvider";
+    char** names = nullptr;
+    int count = 0;
+    if (!r.check(r.api.GetAvailableProviders(&names, &count)).ok()) return;
+    for (int i = 0; i < count; ++i) {
+      std::string name = names[i];
+      if (listed.contains(name) || !name.ends_with(kSuffix)) continue;
+      Device d;
+      d.built_in = name.substr(0, name.size() - kSuffix.size());
+      d.name = "ONNX Runtime " + r.version + ", " + name;
+      bool processor = d.built_in == "OpenVINO" || d.built_in == "XNNPACK" || d.built_in == "DNNL";  // by default
+      d.resource = processor ? "cpu:0" : "onnxruntime:" + d.built_in;
+      Options options;
+      if (r.check(r.api.CreateSessionOptions(&options.p)).ok() && d.append_to(options.p).ok())
+        devices_.push_back(std::move(d));
+    }
+    (void)r.check(r.api.ReleaseAvailableProviders(names, count));
   }
 
   std::string version_;
