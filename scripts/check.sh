@@ -44,7 +44,7 @@ thread() {
   local archer
   archer="$(dirname "$(ldconfig -p | sed -n 's/.*libomp\.so\.5 .*=> //p' | head -1 | xargs readlink -f)")/libarcher.so"
   [ -e "$archer" ] || { echo "$archer, of the package of libomp.so.5, is missing: scripts/setup.sh packages" >&2; return 1; }
-  OMP_TOOL_LIBRARIES="$archer" TSAN_OPTIONS="ignore_noninstrumented_modules=1 die_after_fork=0" sanitized tsan
+  OMP_TOOL_LIBRARIES="$archer" TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1 die_after_fork=0" sanitized tsan
 }
 
 failed=()
