@@ -153,6 +153,7 @@ void buffers(bool reused) {
     EXPECT(info<cl_mem_flags>(read_only, CL_MEM_FLAGS) == CL_MEM_READ_ONLY);
     clReleaseMemObject(other);
     clReleaseMemObject(read_only);
+    clFinish(queue);  // a released buffer comes back once its last commands have ended
   }
   if (reused) EXPECT(seen.size() == 1);
   // Errors are the driver's.
