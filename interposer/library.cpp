@@ -118,7 +118,9 @@ void read_options() {
   options.wire_min = options.wire == Wire::kAlways ? 1024 : 1 << 20;
   const char* least = getenv("AIRAMP_BF16_MIN");
   if (least && *least) options.wire_min = atol(least);
-  options.pool = is(getenv("AIRAMP_POOL"), "1");
+  const char* pool = getenv("AIRAMP_POOL");
+  options.pool_always = is(pool, "always");
+  options.pool = options.pool_always || is(pool, "1");
   const char* chunk = getenv("AIRAMP_OCL_CHUNK");
   if (chunk && *chunk) {
     options.ocl_chunk = true;

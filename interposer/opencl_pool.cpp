@@ -22,10 +22,11 @@ struct Live {
   size_t size;
   unsigned references;       // the program's
   std::int64_t creation_ns;  // what creating it cost
+  std::int64_t keeping_ns;   // what keeping it did, when it was released last
   bool excluded;
 };
 struct Free {
-  Live buffer;  // buffer.memory null: empty
+  Live buffer;
   cl_event markers[kMarkers];
   unsigned marker_count;
   std::int64_t since_ns;
@@ -41,9 +42,15 @@ pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 Live live[kLive];
 unsigned live_count;
 Free kept[kFree];
+unsigned kept_count;
 size_t kept_bytes;
+std::int64_t trimmed_ns;
+bool disarmed;
+// Of the first buffers that were handed out again: what their creation had cost, and what keeping them did.
+constexpr unsigned kTrials = 64;
+unsigned trials;
+std::int64_t trial_gain_ns;
 Queue queues[kQueues];
-bool too_many_queues;
 
 class Locked {
  public:
@@ -99,28 +106,39 @@ void drop_markers(Free* entry) {
   entry->marker_count = 0;
 }
 
-void give_back(Free* entry) {
+// The last one takes the place of one that goes.
+void forget(Free* entry) {
   drop_markers(entry);
   kept_bytes -= entry->buffer.size;
-  opencl().clReleaseMemObject(entry->buffer.memory);
-  entry->buffer.memory = nullptr;
+  *entry = kept[--kept_count];
+}
+
+void give_back(Free* entry) {
+  cl_mem memory = entry->buffer.memory;
+  forget(entry);
+  opencl().clReleaseMemObject(memory);
 }
 
 // Gives back what belongs to the context, or, for null, everything; returns whether there was any.
 bool trim(cl_context context) {
-  bool any = false;
-  for (Free& entry : kept)
-    if (entry.buffer.memory && (!context || entry.buffer.context == context)) {
-      give_back(&entry);
-      any = true;
-    }
-  return any;
+  unsigned before = kept_count;
+  for (unsigned i = kept_count; i-- > 0;)
+    if (!context || kept[i].buffer.context == context) give_back(&kept[i]);
+  return kept_count < before;
 }
 
-void trim_old() {
-  std::int64_t oldest = now_ns() - tuning.get<Key::POOL_TTL_MS>() * 1000000;
-  for (Free& entry : kept)
-    if (entry.buffer.memory && entry.since_ns < oldest) give_back(&entry);
+void trim_old(std::int64_t now) {
+  std::int64_t ttl = tuning.get<Key::POOL_TTL_MS>() * 1000000;
+  if (now - trimmed_ns < ttl / 8) return;
+  trimmed_ns = now;
+  for (unsigned i = kept_count; i-- > 0;)
+    if (now - kept[i].since_ns > ttl) give_back(&kept[i]);
+}
+
+void disarm(const char* why) {
+  disarmed = true;
+  trim(nullptr);
+  set_state(kPool, State::kDisarmed, why);
 }
 
 // Forgets queues that the program has released and whose commands have completed.
@@ -141,12 +159,10 @@ bool keep(const Live& buffer) {
       cl.clGetMemObjectInfo(buffer.memory, CL_MEM_MAP_COUNT, sizeof maps, &maps, nullptr) != CL_SUCCESS)
     return false;
   // A sub-buffer, a command in flight or a kernel's argument may hold it.
-  if (references != 1 || maps != 0 || too_many_queues) return false;
+  if (references != 1 || maps != 0) return false;
   if (kept_bytes + buffer.size > static_cast<size_t>(tuning.get<Key::POOL_MAX_BYTES>())) return false;
-  Free* place = nullptr;
-  for (Free& entry : kept)
-    if (!entry.buffer.memory) place = &entry;
-  if (!place) return false;
+  if (kept_count == kFree) return false;
+  Free* place = &kept[kept_count];
   forget_queues();
   *place = {.buffer = buffer, .markers = {}, .marker_count = 0, .since_ns = now_ns()};
   for (const Queue& q : queues) {
@@ -154,30 +170,40 @@ bool keep(const Live& buffer) {
     if (q.last || place->marker_count == kMarkers ||
         cl.clEnqueueMarkerWithWaitList(q.queue, 0, nullptr, &place->markers[place->marker_count]) != CL_SUCCESS) {
       drop_markers(place);
-      place->buffer.memory = nullptr;
       return false;
     }
     place->marker_count++;
   }
   kept_bytes += buffer.size;
+  kept_count++;
   return true;
 }
 
 // A kept buffer that fits, or one with a null memory.
 Live take(cl_context context, cl_mem_flags flags, size_t size) {
-  for (Free& entry : kept) {
+  for (unsigned k = kept_count; k-- > 0;) {
+    Free& entry = kept[k];
     const Live& b = entry.buffer;
-    if (!b.memory || b.context != context || b.flags != flags || b.size != size) continue;
+    if (b.size != size || b.context != context || b.flags != flags) continue;
     bool ready = true;
     for (unsigned i = 0; i < entry.marker_count && ready; i++) ready = completed(entry.markers[i]);
     if (!ready) continue;
     Live taken = b;
-    drop_markers(&entry);
-    kept_bytes -= size;
-    entry.buffer.memory = nullptr;
+    forget(&entry);
     return taken;
   }
   return {};
+}
+
+// Notes what a buffer that was handed out again has saved. A pool that costs more than it saves goes.
+void note_gain(size_t bytes, std::int64_t nanoseconds) {
+  gained(kPool, static_cast<std::int64_t>(bytes), nanoseconds);
+  if (options.pool_always) return;
+  trial_gain_ns += nanoseconds;
+  if (++trials < kTrials) return;
+  if (trial_gain_ns < 0) return disarm("keeping buffers took more time than this driver takes to make them");
+  trials = 0;
+  trial_gain_ns = 0;
 }
 
 // Buffers whose memory the driver chooses, and whose contents nobody has given.
@@ -203,9 +229,7 @@ void note_queue(cl_context context, cl_command_queue queue) {
       q = {.context = context, .queue = queue, .references = 1, .last = nullptr};
       return;
     }
-  too_many_queues = true;
-  trim(nullptr);
-  set_state(kPool, State::kDisarmed, "the program has more than 16 command queues, which are not all watched");
+  disarm("the program has more than 16 command queues, which are not all watched");
 }
 
 cl_int on_retain_queue(clRetainCommandQueue_t* function, cl_command_queue queue) {
@@ -254,8 +278,9 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
                         cl_int* error) {
   if (!options.pool || !usable()) return function(context, flags, size, host, error);
   Locked locked;
-  trim_old();
+  if (disarmed) return function(context, flags, size, host, error);
   std::int64_t start = now_ns();
+  trim_old(start);
   bool ours = poolable(flags, host, size);
   if (ours) {
     Live taken = take(context, flags, size);
@@ -263,8 +288,9 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
       taken.references = 1;
       add_live(taken);
       if (error) *error = CL_SUCCESS;
-      gained(kPool, static_cast<std::int64_t>(size), taken.creation_ns - (now_ns() - start));
-      set_state(kPool, State::kActive, "bytes saved were not allocated anew");
+      if (page->mechanisms[kPool].state != State::kActive)
+        set_state(kPool, State::kActive, "bytes saved were not allocated anew");
+      note_gain(size, taken.creation_ns - taken.keeping_ns - (now_ns() - start));
       return taken.memory;
     }
   } else {
@@ -298,8 +324,8 @@ cl_int on_retain_memory(clRetainMemObject_t* function, cl_mem memory) {
 cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
   if (!options.pool || !memory || !usable()) return function(memory);
   Locked locked;
-  for (const Free& entry : kept)
-    if (entry.buffer.memory == memory) {
+  for (unsigned i = 0; i < kept_count; i++)
+    if (kept[i].buffer.memory == memory) {
       passed(Call::clReleaseMemObject, "the program released a buffer once more than it had it");
       return CL_INVALID_MEM_OBJECT;
     }
@@ -307,7 +333,11 @@ cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
   if (entry->memory && --entry->references == 0) {
     Live buffer = *entry;
     remove_live(entry);
-    if (!buffer.excluded && keep(buffer)) return CL_SUCCESS;
+    std::int64_t start = now_ns();
+    if (!disarmed && !buffer.excluded && keep(buffer)) {
+      kept[kept_count - 1].buffer.keeping_ns = now_ns() - start;
+      return CL_SUCCESS;
+    }
     passed(Call::clReleaseMemObject, "something may still use the buffer, or the pool is full");
   }
   return function(memory);

@@ -36,7 +36,8 @@ Without options a run only observes. Options:
                             D float32 reduce-scatter and bfloat16 all-gather
   --bf16-allgather          MPI_Allgather of float32 too
   --bf16-min=BYTES          least payload that is compressed (1048576; with always 1024)
-  --pool                    freed OpenCL buffers are kept and handed out again
+  --pool[=always]           freed OpenCL buffers are kept and handed out again, as long as that saves time (always: even
+                            if not)
   --ocl-chunk[=BYTES]       large OpenCL transfers are split into pieces
   --shadow                  change no result; sum a second time as --bf16-wire would, and report error and time
   --report FILE             write a report as JSON when the program ends
@@ -136,6 +137,8 @@ int run(std::vector<std::string> arguments) {
       set("AIRAMP_BF16_MIN", least);
     } else if (a == "--pool") {
       set("AIRAMP_POOL", "1");
+    } else if (value("--pool") == "always") {
+      set("AIRAMP_POOL", "always");
     } else if (a == "--ocl-chunk") {
       set("AIRAMP_OCL_CHUNK", "1");
     } else if (auto bytes = value("--ocl-chunk"); is_number(bytes)) {
