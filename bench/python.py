@@ -3,10 +3,11 @@
 
     python.py [--rounds 7] [--program-rounds 3] [--aivmm build/bin/aivmm]
 
-Calls: one Add of f32[2,3], one thread. A round times, one after the other in an order that turns from round to round, 20,000
-calls each of: ai_vmm's deployment, the stand-in's InferenceSession.run, onnxruntime's, onnxruntime's again (the A/A control),
-and the same model from C++ through `aivmm run --repeat`. What a round says of each is the time of one call; the result is the
-median of the rounds, the spread (largest − smallest) / median.
+Calls: one Add of f32[2,3], one thread. A round times, one after the other in an order that turns from round to round, 200
+blocks of 100 calls each of: ai_vmm's deployment, the stand-in's InferenceSession.run, onnxruntime's, onnxruntime's again (the
+A/A control), and the same model from C++ through `aivmm run --repeat 20000`, which writes into memory that it keeps. What a
+round says of each is the time of a call in the median block (C++: the median call); the result is the median of the rounds,
+the spread (largest − smallest) / median.
 
 Programs: each whole, from the start of Python to its end, on AI VMM, on onnxruntime and on onnxruntime again, in an order that
 turns from round to round.
@@ -38,7 +39,7 @@ import ai_vmm.onnxruntime  # noqa: E402
 import models  # noqa: E402
 import programs  # noqa: E402
 
-CALLS = 20_000
+BLOCKS, CALLS = 200, 100
 
 
 def turned(items: list, by: int) -> list:
@@ -66,14 +67,17 @@ def calls(rounds: int, aivmm: pathlib.Path, folder: pathlib.Path) -> dict:
     ours, theirs = session(ai_vmm.onnxruntime, models.add()), session(onnxruntime, models.add())
 
     def timed(call) -> float:
-        start = time.perf_counter()
-        for _ in range(CALLS):
-            call()
-        return 1e6 * (time.perf_counter() - start) / CALLS
+        blocks = []
+        for _ in range(BLOCKS):
+            start = time.perf_counter()
+            for _ in range(CALLS):
+                call()
+            blocks.append(time.perf_counter() - start)
+        return 1e6 * statistics.median(blocks) / CALLS
 
     def in_cpp() -> float:
         done = subprocess.run([aivmm, "run", path, "--input", f"x={folder / 'x.npy'}", "--backend", "cpu", "--threads", "1",
-                               "--repeat", str(CALLS), "--json"], capture_output=True, text=True, check=True)
+                               "--repeat", str(BLOCKS * CALLS), "--json"], capture_output=True, text=True, check=True)
         return json.loads(done.stdout)["median_us"]
 
     engines = [("deployment", lambda: timed(lambda: deployment(x))),

@@ -2,7 +2,7 @@
 form, and programs written for ONNX Runtime look at the file's. Field numbers are those of onnx.proto."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 _TYPE_NAMES = ("undefined float uint8 int8 uint16 int16 int32 int64 string bool float16 double uint32 uint64 complex64 "
                "complex128 bfloat16 float8e4m3fn float8e4m3fnuz float8e5m2 float8e5m2fnuz uint4 int4 float4e2m1 "
@@ -216,10 +216,10 @@ def _map(buffer, start: int, end: int, change: Callable[[int, int, int], bytes |
     return b"".join(parts)
 
 
-def rewrite(buffer, *, without_defaults: Sequence[str] = (), sizes: Mapping[str, int] | None = None,
-            denoted: Mapping[str, int] | None = None, forget_names: bool = False) -> bytes:
-    """The model with some inputs' default values removed, so that they must be given; with named sizes made numbers, by
-    name or by denotation; or with the names of sizes forgotten, so that equal names no longer mean equal sizes."""
+def rewrite(buffer, *, sizes: Mapping[str, int] | None = None, denoted: Mapping[str, int] | None = None,
+            forget_names: bool = False) -> bytes:
+    """The model with named sizes made numbers, by name or by denotation; or with the names of sizes forgotten, so that
+    equal names no longer mean equal sizes."""
     sizes, denoted = sizes or {}, denoted or {}
 
     def dim(a: int, b: int) -> bytes | None:
@@ -252,11 +252,7 @@ def rewrite(buffer, *, without_defaults: Sequence[str] = (), sizes: Mapping[str,
         return _block(field, _map(buffer, a, b, lambda f, x, y: _block(2, of_type(x, y)) if f == 2 else None))
 
     def graph(field: int, a: int, b: int) -> bytes | None:
-        if field in (5, 15) and without_defaults:
-            return b"" if _initializer_name(buffer, field, a, b) in without_defaults else None
-        if field in (11, 12, 13) and (sizes or denoted or forget_names):
-            return value_info(field, a, b)
-        return None
+        return value_info(field, a, b) if field in (11, 12, 13) else None
 
     return _map(buffer, 0, len(buffer),
                 lambda field, a, b: _block(7, _map(buffer, a, b, graph)) if field == 7 else None)

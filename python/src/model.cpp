@@ -37,7 +37,35 @@ Model::Model(Deployment d) : deployment(std::move(d)) {
   for (const Port& p : deployment.outputs()) output_names.push_back(interned(p.name));
 }
 
-// `keep` null: the Data themselves keep what they view alive.
+bool Model::overrides(const nb::dict& inputs) const {
+  for (const Port& p : deployment.overridable())
+    if (inputs.contains(p.name.c_str())) return true;
+  return false;
+}
+
+std::vector<Data> Model::execute(const nb::dict& inputs, Keep* keep, std::vector<Data> outputs, Cancel* cancel) const {
+  if (!overrides(inputs)) {
+    check(python::run(deployment, gather(inputs, keep), outputs, cancel));
+    return outputs;
+  }
+  const auto& ports = deployment.outputs();
+  Inputs in;
+  Outputs out;
+  for (auto [key, value] : inputs) {
+    auto name = nb::cast<std::string>(nb::str(nb::handle(key)));
+    Port port{.name = name};
+    for (const auto* known : {&deployment.inputs(), &deployment.overridable()})
+      for (const Port& p : *known)
+        if (p.name == name) port = p;
+    in[name] = keep ? to_data(value, port, *keep) : to_owned_data(value, port);
+  }
+  for (size_t k = 0; k < ports.size(); ++k)
+    if (!outputs[k].empty()) out[ports[k].name] = outputs[k];
+  check(python::run(deployment, in, out, cancel));
+  for (size_t k = 0; k < ports.size(); ++k) outputs[k] = std::move(out[ports[k].name]);
+  return outputs;
+}
+
 std::vector<Data> Model::gather(const nb::dict& inputs, Keep* keep) const {
   const auto& ports = deployment.inputs();
   std::vector<Data> in(ports.size());
@@ -72,26 +100,23 @@ nb::object Model::call(const nb::args& positional, const nb::kwargs& named) cons
     bad("The model takes " + std::to_string(ports.size()) + " inputs (" + list_of(ports) + "); " + std::to_string(n) +
         " are given.");
   Keep keep;
-  std::vector<Data> in;
-  if (n == 0) {
-    in = gather(named, &keep);
-  } else {
-    if (named.size()) {
-      for (size_t i = 0; i < n; ++i)
-        if (named.contains(input_names[i]))
-          bad("Input \"" + ports[i].name + "\" is given twice: in order and by name.");
-      in = gather(named, &keep);
-    } else {
-      in.resize(ports.size());
+  std::vector<Data> out(output_names.size());
+  if (n == 0 || named.size()) {
+    nb::dict all = named;
+    for (size_t i = 0; i < n; ++i) {
+      if (all.contains(input_names[i])) bad("Input \"" + ports[i].name + "\" is given twice: in order and by name.");
+      all[input_names[i]] = positional[i];
     }
+    out = execute(all, &keep, std::move(out), nullptr);
+  } else {
+    std::vector<Data> in(ports.size());
     for (size_t i = 0; i < n; ++i) {
       PyObject* o = positional[i].ptr();
       in[i] = ports[i].is_tensor && readable(o, ports[i].dtype) ? Data(view_array(o, ports[i].dtype))
                                                                 : to_data(o, ports[i], keep);
     }
+    check(python::run(deployment, in, out, nullptr));
   }
-  std::vector<Data> out(output_names.size());
-  check(python::run(deployment, in, out, nullptr));
   if (out.size() == 1) return to_python(std::move(out[0]));
   nb::dict result;
   for (size_t k = 0; k < out.size(); ++k) result[output_names[k]] = to_python(std::move(out[k]));
@@ -100,7 +125,7 @@ nb::object Model::call(const nb::args& positional, const nb::kwargs& named) cons
 
 nb::dict Model::run(const nb::dict& inputs, std::optional<nb::dict> into, Cancel* cancel) const {
   Keep keep;
-  std::vector<Data> in = gather(inputs, &keep), out(output_names.size());
+  std::vector<Data> out(output_names.size());
   nb::dict result;
   if (into) {
     size_t used = 0;
@@ -112,7 +137,7 @@ nb::dict Model::run(const nb::dict& inputs, std::optional<nb::dict> into, Cancel
     if (used != into->size())
       bad("`out` names an output that the model lacks; it has " + list_of(deployment.outputs()) + ".");
   }
-  check(python::run(deployment, in, out, cancel));
+  out = execute(inputs, &keep, std::move(out), cancel);
   for (size_t k = 0; k < out.size(); ++k)
     result[output_names[k]] =
         into && into->contains(output_names[k]) ? nb::object((*into)[output_names[k]]) : to_python(std::move(out[k]));
@@ -120,19 +145,17 @@ nb::dict Model::run(const nb::dict& inputs, std::optional<nb::dict> into, Cancel
 }
 
 nb::dict Model::run_owned(const nb::dict& inputs, Cancel& cancel) const {
-  std::vector<Data> in = gather(inputs, nullptr), out(output_names.size());
-  check(python::run(deployment, in, out, &cancel));
+  std::vector<Data> out = execute(inputs, nullptr, std::vector<Data>(output_names.size()), &cancel);
   nb::dict result;
   for (size_t k = 0; k < out.size(); ++k) result[output_names[k]] = to_python(std::move(out[k]));
   return result;
 }
 
 nb::list Model::run_values(const nb::dict& inputs, const nb::dict& into, Cancel* cancel) const {
-  std::vector<Data> in = gather(inputs, nullptr), out(output_names.size());
-  for (size_t k = 0; k < out.size(); ++k)
-    if (into.contains(output_names[k])) out[k] = Data(tensor_of(nb::cast<const Value&>(into[output_names[k]])));
-  std::vector<Data> given = out;
-  check(python::run(deployment, in, out, cancel));
+  std::vector<Data> given(output_names.size());
+  for (size_t k = 0; k < given.size(); ++k)
+    if (into.contains(output_names[k])) given[k] = Data(tensor_of(nb::cast<const Value&>(into[output_names[k]])));
+  std::vector<Data> out = execute(inputs, nullptr, given, cancel);
   nb::list result;
   for (size_t k = 0; k < out.size(); ++k) {
     // What came back may view an input or a weight; a Value must own what it shows.

@@ -24,7 +24,11 @@ struct Model {
   std::vector<nb::object> input_names, output_names;  // interned, as dict keys
 
  private:
+  // One run: inputs by name, also of initialisers that they replace; buffers to write into, or empty Data, one an
+  // output. `keep` null: the Data themselves keep what they view alive.
+  std::vector<Data> execute(const nb::dict& inputs, Keep* keep, std::vector<Data> outputs, Cancel* cancel) const;
   std::vector<Data> gather(const nb::dict& inputs, Keep* keep) const;
+  bool overrides(const nb::dict& inputs) const;
 };
 
 // What Value offers.

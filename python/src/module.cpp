@@ -191,6 +191,9 @@ NB_MODULE(_core, m) {
           "inputs", [](const Model& s) { return s.deployment.inputs(); }, "Ports, in the order of a call.")
       .def_prop_ro("outputs", [](const Model& s) { return s.deployment.outputs(); })
       .def_prop_ro(
+          "overridable", [](const Model& s) { return s.deployment.overridable(); },
+          "Inputs with a default value, which a run by name may replace.")
+      .def_prop_ro(
           "metadata", [](const Model& s) { return s.deployment.metadata(); },
           "Custom properties of the model file, and its standard ones under \"onnx.\".")
       .def_prop_ro(

@@ -47,6 +47,29 @@ class Interruptible {
   bool active_ = false;
 };
 
+// `attempt(flag)` runs once; see run.hpp.
+template <class F>
+Status interruptible(Cancel* cancel, F&& attempt) {
+  Cancel own;
+  Cancel& flag = cancel ? *cancel : own;
+  for (;;) {
+    const bool asked = flag.set != 0;  // by the caller, before the run
+    Status status;
+    {
+      nanobind::gil_scoped_release release;
+      Interruptible scope(&flag.set);
+      status = attempt(&flag.set);
+    }
+    if (status.code() != Code::cancelled || asked) return status;
+    if (PyErr_CheckSignals() != 0) {
+      flag.set = 0;
+      throw nanobind::python_error();
+    }
+    if (cancel) return status;
+    flag.set = 0;
+  }
+}
+
 }  // namespace
 
 void remember_main_thread() {
@@ -56,26 +79,14 @@ void remember_main_thread() {
 }
 
 Status run(const Deployment& deployment, std::span<const Data> inputs, std::span<Data> outputs, Cancel* cancel) {
-  Cancel own;
-  Cancel& flag = cancel ? *cancel : own;
-  std::vector<Data> buffers(outputs.begin(), outputs.end());
-  for (;;) {
-    const bool asked = flag.set != 0;  // by the caller, before the run
-    Status status;
-    {
-      nanobind::gil_scoped_release release;
-      Interruptible scope(&flag.set);
-      status = deployment.run(inputs, outputs, &flag.set);
-    }
-    if (status.code() != Code::cancelled || asked) return status;
-    if (PyErr_CheckSignals() != 0) {
-      flag.set = 0;
-      throw nanobind::python_error();
-    }
-    if (cancel) return status;
-    flag.set = 0;
-    std::copy(buffers.begin(), buffers.end(), outputs.begin());
-  }
+  return interruptible(cancel, [&](const volatile int32_t* flag) { return deployment.run(inputs, outputs, flag); });
+}
+
+Status run(const Deployment& deployment, const Inputs& inputs, Outputs& outputs, Cancel* cancel) {
+  return interruptible(cancel, [&](const volatile int32_t* flag) -> Status {
+    outputs = AI_VMM_TAKE(deployment.run(inputs, {.outputs = outputs, .cancel = flag}));
+    return {};
+  });
 }
 
 }  // namespace ai_vmm::python

@@ -19,6 +19,8 @@ struct Cancel {
 // and what it raises (KeyboardInterrupt) comes out of here as nanobind::python_error. If it raises nothing, the run
 // starts again: a program that only takes note of Ctrl-C does not lose its result.
 Status run(const Deployment& deployment, std::span<const Data> inputs, std::span<Data> outputs, Cancel* cancel);
+// By name: `outputs` holds buffers to write into before, and all outputs after.
+Status run(const Deployment& deployment, const Inputs& inputs, Outputs& outputs, Cancel* cancel);
 
 void remember_main_thread();  // called once, when the module is loaded
 

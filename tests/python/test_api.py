@@ -202,6 +202,23 @@ class Types(unittest.TestCase):
             deployment(x)
 
 
+class Overrides(unittest.TestCase):
+    def test_a_default_can_be_replaced_for_a_run(self):
+        model = ai_vmm.deploy(models.model(
+            [helper.make_node("Add", ["x", "w"], ["y"])], [models.tensor("x", ["N", 3]), models.tensor("w", [3])],
+            [models.tensor("y", ["N", 3])], [helper.make_tensor("w", T.FLOAT, [3], [1, 2, 3])]))
+        self.assertEqual([p.name for p in model.overridable], ["w"])
+        w, y = np.float32([5, 5, 5]), np.zeros((2, 3), np.float32)
+        np.testing.assert_array_equal(model(X), Y)
+        np.testing.assert_array_equal(model(X, w=w), X + 5)
+        np.testing.assert_array_equal(model.run({"x": X, "w": w}, out={"y": y})["y"], X + 5)
+        np.testing.assert_array_equal(y, X + 5)
+        np.testing.assert_array_equal(model.run_async(X, w=w).result(10)["y"], X + 5)
+        np.testing.assert_array_equal(model(X), Y)
+        with self.assertRaises(ai_vmm.InvalidArgument):
+            model(X, w=X)
+
+
 class Facts(unittest.TestCase):
     def test_ports_and_metadata(self):
         deployment = ai_vmm.deploy(models.add())

@@ -86,7 +86,7 @@ class InferenceSession(_core.Session):
         self._settings = {"device": backend, "threads": max(threads, 0), "seed": _state.seed,
                           "strict": True if strict else None,
                           "deterministic": True if options.use_deterministic_compute else None}
-        self._variants: dict[Any, Deployment] = {}
+        self._nameless: Deployment | None = None
         try:
             bytes_ = self._bytes()
             self._file = _onnx_file.read(bytes_)
@@ -118,17 +118,12 @@ class InferenceSession(_core.Session):
         except Error as e:
             raise on_load(e.code, str(e)) from None
 
-    def _variant(self, overridden: frozenset[str], forget_names: bool) -> Deployment:
-        """The deployment for calls that the plain one does not fit: with inputs given that have defaults, or with sizes
-        of one name that differ, which ONNX Runtime allows."""
-        key = (overridden, forget_names)
-        if key == (frozenset(), False):
-            return self.deployment
-        if key not in self._variants:
-            model = _onnx_file.rewrite(self._bytes(), without_defaults=tuple(overridden), sizes=self._options._sizes,
-                                       denoted=self._options._denoted, forget_names=forget_names)
-            self._variants[key] = self._deploy(model)
-        return self._variants[key]
+    def _without_names(self) -> Deployment:
+        """The deployment for calls in which sizes of one name differ, which ONNX Runtime allows."""
+        if self._nameless is None:
+            self._nameless = self._deploy(_onnx_file.rewrite(
+                self._bytes(), sizes=self._options._sizes, denoted=self._options._denoted, forget_names=True))
+        return self._nameless
 
     def _describe(self) -> None:
         ports = {p.name: p for p in (*self.deployment.inputs, *self.deployment.outputs)}
@@ -144,7 +139,8 @@ class InferenceSession(_core.Session):
             return NodeArg(d.name, kind, shape)
 
         self._inputs = [arg(d) for d in self._file.inputs]
-        self._defaults = [arg(d) for d in self._file.defaults]
+        overridable = {p.name for p in self.deployment.overridable}
+        self._defaults = [arg(d) for d in self._file.defaults if d.name in overridable]
         self._outputs = [arg(d) for d in self._file.outputs]
 
     # ------------------------------------------------------------ facts
@@ -293,8 +289,7 @@ class InferenceSession(_core.Session):
                 raise error(InvalidArgument, f"Invalid input name: {name}")
             feed[name] = self._data(args[name], value)
             agree = self._check(args[name], feed[name], sizes) and agree
-        overridden = frozenset(d.name for d in self._defaults if d.name in feed)
-        return self._variant(overridden, not agree), feed
+        return self.deployment if agree else self._without_names(), feed
 
     def _irregular_run(self, output_names: Any, input_feed: Any, run_options: Any) -> list[Any]:
         """What `run` leaves over: calls that do not fit the model's declaration to the letter, and wrong ones."""
