@@ -1,5 +1,6 @@
 #include "library.hpp"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "checked_files.hpp"
 #include "elf.hpp"
 
 // Weak: musl, which loads this library as if it were made for it, has neither. The second is pthread_atfork.
@@ -132,6 +134,42 @@ void read_options() {
   if (!options.run) options.run = "";
 }
 
+// The value of a line `key = value` of a text; false if there is none.
+bool setting(const char* text, const char* key, char* value, std::size_t room) {
+  std::size_t length = strlen(key);
+  for (const char* line = text; *line;) {
+    const char* end = strchrnul(line, '\n');
+    if (strncmp(line, key, length) == 0 && strncmp(line + length, " = ", 3) == 0) {
+      snprintf(value, room, "%.*s", static_cast<int>(end - line - static_cast<std::ptrdiff_t>(length) - 3),
+               line + length + 3);
+      return true;
+    }
+    line = *end ? end + 1 : end;
+  }
+  return false;
+}
+
+// Loaded into every program of the machine, and not because this one's user asked for it, the library works only where
+// /etc/airamp.conf lets it.
+bool wanted_here() {
+  for (const char* variable : {"LD_PRELOAD", "OPENCL_LAYERS"}) {
+    const char* value = getenv(variable);
+    if (value && strstr(value, "libairamp.so")) return true;
+  }
+  char text[4096], names[2048];
+  FileFault fault;
+  FileFacts facts;
+  int folder = open_checked_folder("/etc", &fault);
+  int file = folder < 0 ? -1 : open_checked_file(folder, "airamp.conf", O_RDONLY, sizeof text - 1, &facts, &fault);
+  long size = file < 0 ? 0 : read_whole(file, text, sizeof text - 1);
+  if (file >= 0) close(file);
+  if (folder >= 0) close(folder);
+  text[size > 0 ? size : 0] = 0;
+  const char* name = program_invocation_short_name;
+  if (setting(text, "deny", names, sizeof names) && lists(names, name)) return false;
+  return !setting(text, "allow", names, sizeof names) || lists(names, name);
+}
+
 // A child made by fork is not a process that the vendors' libraries work in: everything passes through, and its
 // parent's page and report stay the parent's.
 void after_fork() {
@@ -143,7 +181,7 @@ void after_fork() {
 }
 
 __attribute__((constructor)) void start() {
-  if (getauxval(AT_SECURE) || !gnu_get_libc_version || is(getenv("AIRAMP"), "off")) return;
+  if (getauxval(AT_SECURE) || !gnu_get_libc_version || is(getenv("AIRAMP"), "off") || !wanted_here()) return;
   read_options();
   make_page();
   auto asked = [](Mechanism m, bool on) { set_state(m, on ? State::kIdle : State::kOff, ""); };

@@ -17,6 +17,7 @@
 
 #include "../calls.hpp"
 #include "../page.hpp"
+#include "install.hpp"
 #include "program.hpp"
 
 namespace AIRamp::Command {
@@ -29,6 +30,8 @@ constexpr const char* kHelp =
     R"(airamp run [OPTION]... -- PROGRAM [ARGUMENT]...   run a program with libairamp.so in it
 airamp status [PID]                               what is hooked and gained in running programs
 airamp explain PID                                the same of one program, call by call, with reasons
+airamp install --system [--allow=NAMES] [--deny=NAMES]   observe every program of this machine, or those whose files
+                                                  have these names, separated by commas; airamp uninstall --system
 
 Without options a run only observes. Options:
   --bf16-wire[=always]      float32 sums over MPI travel as bfloat16 where that saves time (always: wherever possible)
@@ -316,6 +319,7 @@ int main(int argc, char** argv) {
   if (command == "run") return run(std::move(arguments));
   if (command == "status") return status(arguments, false);
   if (command == "explain") return status(arguments, true);
+  if (command == "install" || command == "uninstall") return install(library_path(), arguments, command == "uninstall");
   if (command == "--help" || command == "help") return std::fputs(kHelp, stdout) < 0;
   if (command == "--version") return std::puts("airamp " AIRAMP_VERSION) < 0;
   return fail("The command " + command + " is not known; airamp --help lists them.");

@@ -146,6 +146,33 @@ class Run(unittest.TestCase):
         self.start([AIRAMP, "status", process.pid], code=2)
         self.assertFalse(pathlib.Path(f"/dev/shm/airamp-{os.geteuid()}/{process.pid}").exists())
 
+    def test_put_into_every_program(self):
+        """In a mount namespace whose /etc is a copy, with the library where only root can write."""
+        if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+            self.skipTest("only root can try another /etc/ld.so.preload")
+        script = f"""
+            set -e
+            mount -t tmpfs none /mnt; mkdir -p /mnt/etc /mnt/bin /mnt/lib; chmod 755 /mnt /mnt/*
+            cp -a /etc/. /mnt/etc; cp {AIRAMP} /mnt/bin; cp {LIBRARY} /mnt/lib; mount --bind /mnt/etc /etc
+            chmod 777 /mnt/lib; /mnt/bin/airamp install --system && exit 9; chmod 755 /mnt/lib
+            echo /no/such/other.so >/etc/ld.so.preload
+            /mnt/bin/airamp install --system --deny=env,ls 2>/dev/null
+            grep -c . /etc/ld.so.preload
+            {{ cat /proc/self/maps | grep -c libairamp.so; /mnt/bin/airamp status; }} 2>/dev/null
+            for program in cat env; do cp /usr/bin/tail /mnt/bin/$program; (/mnt/bin/$program -f /dev/null & echo $! >/mnt/pid; wait) &
+              sleep 0.3; /mnt/bin/airamp status $(cat /mnt/pid) 2>&1 | grep -v ld.so: | head -1; kill $(cat /mnt/pid); wait; done 2>/dev/null
+            /mnt/bin/airamp uninstall --system 2>/dev/null; cat /etc/ld.so.preload; test ! -e /etc/airamp.conf
+        """
+        out = self.start(["unshare", "-m", "bash", "-c", script])
+        self.assertIn("can be changed by others than root", out.stderr)
+        lines = out.stdout.splitlines()
+        self.assertEqual(lines[0], "libairamp.so is put into every program that starts from now on.")
+        self.assertEqual(lines[1], "2")
+        self.assertNotEqual(lines[2], "0")
+        self.assertIn("/mnt/bin/cat: 0 functions hooked", out.stdout)
+        self.assertRegex(out.stdout, r"Process \d+ is not running with libairamp.so")
+        self.assertEqual(lines[-1], "/no/such/other.so")
+
     def test_other_programs_work_as_before(self):
         for command in (["bash", "-c", "for i in 1 2 3; do (echo $i | cat); done; exec -a other sh -c 'echo done'"],
                         ["/usr/bin/python3", "-c", "import ctypes, subprocess; print(subprocess.run(['ls', '/'], "
