@@ -159,8 +159,11 @@ int run_devices(const Arguments& arguments) {
       std::printf("\n%s%s%s  %s\n  %s\n", style(stdout, Style::bold), a.resource.c_str(), style(stdout, Style::plain),
                   advice.problem.c_str(), advice.remedy.c_str());
   }
+  std::string unusable;
   for (const auto& d : devices)
-    if (!d.problem.empty()) std::printf("\nbackend %s  %s\n", d.backend.c_str(), d.problem.c_str());
+    if (!d.problem.empty()) unusable += (unusable.empty() ? "" : ", ") + d.backend;
+  if (!unusable.empty())
+    std::printf("\nBackends without a device here: %s. `aivmm devices --verbose` says why.\n", unusable.c_str());
   if (!arguments.has("--verbose")) return kSuccess;
 
   for (const Accelerator& a : machine.accelerators) print_details(a, machine);

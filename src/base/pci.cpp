@@ -51,4 +51,31 @@ std::string resource_name(const PciAddress& address, const std::string& root) {
   return "pci:" + owner.value_or(address).text();
 }
 
+std::optional<PciAddress> opencl_pci_address(const std::function<bool(uint32_t, void*, size_t)>& ask) {
+  enum : uint32_t {
+    kPciBusNv = 0x4008,     // cl_nv_device_attribute_query
+    kPciSlotNv = 0x4009,    // device << 3 | function
+    kPciDomainNv = 0x400a,  // only newer drivers
+    kTopologyAmd = 0x4037,  // cl_amd_device_attribute_query
+    kPciBusInfo = 0x410f,   // cl_khr_pci_bus_info
+  };
+  struct {
+    uint32_t domain, bus, device, function;
+  } khronos = {};
+  if (ask(kPciBusInfo, &khronos, sizeof khronos))
+    return PciAddress::of(khronos.domain, khronos.bus, khronos.device, khronos.function);
+  uint32_t bus = 0, slot = 0, domain = 0;
+  if (ask(kPciBusNv, &bus, sizeof bus) && ask(kPciSlotNv, &slot, sizeof slot)) {
+    if (!ask(kPciDomainNv, &domain, sizeof domain)) domain = 0;
+    return PciAddress::of(domain, bus, slot >> 3, slot & 7);
+  }
+  struct {
+    uint32_t type;  // 1: PCI Express
+    uint8_t unused[17], bus, device, function;
+  } amd = {};
+  static_assert(sizeof amd == 24);
+  if (ask(kTopologyAmd, &amd, sizeof amd) && amd.type == 1) return PciAddress::of(0, amd.bus, amd.device, amd.function);
+  return std::nullopt;
+}
+
 }  // namespace ai_vmm

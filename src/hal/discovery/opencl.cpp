@@ -23,11 +23,8 @@ enum : uint32_t {
   kGlobalMemory = 0x101f,
   kDeviceName = 0x102b,
   kDriverVersion = 0x102d,
-  kUuid = 0x106a,         // cl_khr_device_uuid
-  kMajorNv = 0x4000,      // cl_nv_device_attribute_query; the next is the minor version
-  kPciBusNv = 0x4008,     // then slot, then domain
-  kTopologyAmd = 0x4037,  // cl_amd_device_attribute_query
-  kPciBusInfo = 0x410f,   // cl_khr_pci_bus_info
+  kUuid = 0x106a,     // cl_khr_device_uuid
+  kMajorNv = 0x4000,  // cl_nv_device_attribute_query; the next is the minor version
 };
 constexpr uint64_t kAllTypes = 0xffffffff, kCpu = 2, kGpu = 4, kAccelerator = 8;
 constexpr int32_t kNoPlatforms = -1001, kNoDevices = -1;
@@ -48,25 +45,6 @@ std::optional<T> value_of(OpenCl::Get* get, void* object, uint32_t what) {
   return value;
 }
 
-// By whichever extension the implementation has.
-std::optional<PciAddress> pci_of(OpenCl::Get* get, void* device) {
-  struct Khr {
-    uint32_t domain, bus, device, function;
-  };
-  if (auto p = value_of<Khr>(get, device, kPciBusInfo))
-    return PciAddress::of(p->domain, p->bus, p->device, p->function);
-  auto bus = value_of<uint32_t>(get, device, kPciBusNv), slot = value_of<uint32_t>(get, device, kPciBusNv + 1);
-  if (bus && slot)
-    return PciAddress::of(value_of<uint32_t>(get, device, kPciBusNv + 2).value_or(0), *bus, *slot >> 3, *slot & 7);
-  struct Amd {
-    uint32_t type;  // 1: PCI Express
-    uint8_t unused[17], bus, device, function;
-  };
-  static_assert(sizeof(Amd) == 24);
-  if (auto p = value_of<Amd>(get, device, kTopologyAmd); p && p->type == 1)
-    return PciAddress::of(0, p->bus, p->device, p->function);
-  return std::nullopt;
-}
 }  // namespace
 
 Status ask_opencl(const std::string& folder, RuntimeReport& report) {
@@ -109,7 +87,10 @@ Status ask_opencl(const std::string& folder, RuntimeReport& report) {
                                         : std::nullopt;
       if (auto bytes = value_of<uint64_t>(cl.clGetDeviceInfo, devices[i], kGlobalMemory))
         d.memory_bytes = int64_t(*bytes);
-      d.pci = pci_of(cl.clGetDeviceInfo, devices[i]);
+      d.pci = opencl_pci_address([&](uint32_t what, void* value, size_t bytes) {
+        size_t needed = 0;
+        return cl.clGetDeviceInfo(devices[i], what, bytes, value, &needed) == 0 && needed == bytes;
+      });
       if (auto major = value_of<uint32_t>(cl.clGetDeviceInfo, devices[i], kMajorNv))
         if (auto minor = value_of<uint32_t>(cl.clGetDeviceInfo, devices[i], kMajorNv + 1))
           d.architecture = "sm_" + std::to_string(*major) + std::to_string(*minor);
