@@ -82,6 +82,38 @@ Result<Model> load(std::span<const std::byte> bytes, const DeployOptions&) {
 namespace {
 
 // bytes ──import──▶ Graph ──passes──▶ Graph ──place, plan──▶ Plan ──measure──▶ Deployment
+// The plan of a graph on one device, which the reference stands behind.
+Result<FailoverChain::Made> plan_on(const std::shared_ptr<const Graph>& graph, const std::string& name,
+                                    const DeployOptions& options) {
+  AI_VMM_TRY(verify_files(*graph));
+  MemoryBudget::Scope scope(std::make_shared<MemoryBudget>(options.memory_limit));
+  std::vector<std::shared_ptr<Device>> devices{AI_VMM_TAKE(Device::open(name))};
+  if (name != "reference" && *options.allow_reference) devices.push_back(AI_VMM_TAKE(Device::open("reference")));
+  PlanFacts facts;
+  auto plan = AI_VMM_TAKE(make_plan(
+      graph, devices,
+      {.threads = options.threads, .deterministic = *options.deterministic, .memory_limit = options.memory_limit},
+      facts));
+  return FailoverChain::Made{std::move(plan), devices[0]->name()};
+}
+
+// Where requests go when the device fails: the setting's devices but for the one at hand.
+std::vector<std::string> failover_devices(const DeployOptions& options, const std::string& at_hand) {
+  std::vector<std::string> names;
+  auto add = [&](const std::string& name) {
+    if (name.empty() || name == at_hand || (name == "reference" && !*options.allow_reference)) return;
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  for (std::string_view name : split(options.failover, ',')) {
+    if (trim(name) == "none") continue;
+    if (trim(name) != "auto")
+      add(std::string(trim(name)));
+    else
+      for (const std::string& automatic : automatic_backend_names()) add(automatic);
+  }
+  return names;
+}
+
 Result<std::shared_ptr<Deployment::Impl>> compile_on(Model model, const DeployOptions& options, bool measure) {
   int64_t started = now_us();
   Graph graph = std::move(model.graph);
@@ -120,6 +152,7 @@ Result<std::shared_ptr<Deployment::Impl>> compile_on(Model model, const DeployOp
 
   Report& r = d->report;
   r.model = model.name;
+  d->simulated = devices[0]->simulated();
   r.backend = devices[0]->backend();
   r.device = devices[0]->name();
   r.precision = "f32";
@@ -149,11 +182,18 @@ Result<std::shared_ptr<Deployment::Impl>> compile_on(Model model, const DeployOp
     c.threads = all;
     c.precision = r.precision;
     c.chosen = true;
+    c.simulated = d->simulated;
     c.reason = options.backend.empty() ? "deterministic: nothing is chosen by measurement" : "named by the caller";
     r.candidates.push_back(std::move(c));
   }
+  std::vector<std::string> chain = failover_devices(options, names[0]);
+  chain.insert(chain.begin(), names[0]);
+  d->failover = std::make_unique<FailoverChain>(
+      std::move(chain), FailoverChain::Made{d->plan, r.device},
+      [graph = d->plan->graph, options](const std::string& name) { return plan_on(graph, name, options); });
+  if (*options.standby) AI_VMM_TRY(d->failover->warm_next());
   r.compile_us = now_us() - started;
-  d->recompile = [reread = std::move(model.reread), options, backend = r.backend, threads = d->threads](
+  d->recompile = [reread = std::move(model.reread), options, backend = names[0], threads = d->threads](
                      const std::vector<std::string>& overridden) -> Result<std::shared_ptr<Deployment::Impl>> {
     DeployOptions same = options;
     same.backend = backend;
@@ -172,6 +212,7 @@ Candidate& chosen(Deployment::Impl& d) {
 Result<std::shared_ptr<Deployment::Impl>> compile_fastest(Model model, const std::vector<std::string>& backends,
                                                           DeployOptions options) {
   constexpr auto kPause = std::chrono::milliseconds(20);
+  options.failover = options.backend + "," + options.failover;  // those that lose stand behind the one that wins
   int64_t started = now_us();
   auto reread = model.reread;
   std::optional<Model> first = std::move(model);
@@ -224,9 +265,25 @@ Result<std::shared_ptr<Deployment::Impl>> compile(Model model, const DeployOptio
     return Status(Code::invalid_argument, "Backends \"" + options.backend +
                                               "\" are chosen among by measurement, which a deterministic deployment "
                                               "does not allow; name one.");
+  auto reread = model.reread;
   auto d = backends.size() > 1
                ? compile_fastest(std::move(model), backends, options)
                : compile_on(std::move(model), options, options.backend.empty() && !*options.deterministic);
+  if (!d.ok() && d.status().device_state() != DeviceState::ok && backends.size() == 1 && !options.backend.empty()) {
+    // The device itself failed, while the model was compiled for it: the next one takes it.
+    Report::Failover move{options.backend, "", name(d.status().device_state()), d.status().message(), 0};
+    for (const std::string& next : failover_devices(options, options.backend)) {
+      DeployOptions there = options;
+      there.backend = next;
+      auto other = compile_on(AI_VMM_TAKE(reread({})), there, false);
+      if (!other.ok()) continue;
+      move.to = next;
+      chosen(**other).reason = "the device asked for, " + options.backend + ", failed: " + move.reason;
+      (*other)->report.failovers.push_back(move);
+      d = std::move(other);
+      break;
+    }
+  }
   if (!d.ok()) return d;
   const Candidate& c = chosen(**d);
   log(LogLevel::info,

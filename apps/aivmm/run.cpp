@@ -34,6 +34,8 @@ const std::vector<Option>& options() {
         {"--shape", "NAME=1x3x224x224", "Shape of an input that is drawn, or read from raw bytes.", true},
         {"--output", "FILE.npz|NAME=FILE", "Write the outputs; with NAME one of them, to a .npy or .pb file.", true},
         {"--backend", "NAME", "Run on this backend; auto, or several separated by commas: the fastest by measurement."},
+        {"--failover", "DEVICES", "Where requests run when the device fails: names separated by commas, none or auto."},
+        {"--standby", nullptr, "Compile for the first of them at load."},
         {"--threads", "N", "Compute threads; without it the fastest count by measurement."},
         {"--precision", "KIND", "Arithmetic; without it as the model says.", false, "f32|bf16|int8|auto"},
         {"--memory-limit", "BYTES", "Tensors alive at once: 1500000, 512M, 2GiB or 50% of the machine; default 80%."},
@@ -173,6 +175,12 @@ void print_row(const char* what, const std::string& text) {
   std::printf("%s%-11s%s%s\n", style(stdout, Style::bold), what, style(stdout, Style::plain), text.c_str());
 }
 
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
+}
+
 void print_summary(const Deployment& model, const Report& r, const Timed& timed, int64_t repeat, const Feed& feed,
                    const std::optional<ReadText>& read) {
   if (read) {
@@ -189,7 +197,7 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
     if (c.chosen) print_row("", "because: " + c.reason);
   bool first = true;
   for (const Candidate& c : r.candidates) {
-    std::string way = c.backend + ", " +
+    std::string way = c.backend + (c.simulated ? " (simulated), " : ", ") +
                       (c.threads ? std::to_string(c.threads) + (c.threads == 1 ? " thread, " : " threads, ") : "") +
                       c.precision;
     std::string measured =
@@ -208,6 +216,14 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
     const Data& data = timed.outputs.at(p.name);
     print_row("Output", p.name + " " + type_text(data) + ": " + summary(data));
   }
+  if (r.simulated_runs)
+    print_row("Simulated", duration(r.simulated_us / double(r.simulated_runs)) + " and " +
+                               number(r.simulated_joules / double(r.simulated_runs)) + " J a run, mean of " +
+                               std::to_string(r.simulated_runs) +
+                               ", by the chip's description; the latency below is what simulating it took");
+  for (const Report::Failover& f : r.failovers)
+    print_row("Failover", std::to_string(f.requests) + " requests from " + f.from + " to " + f.to + " (" + f.state +
+                              "): " + f.reason);
   const Latency& l = timed.latency;
   if (repeat > 1)
     print_row("Latency", "median " + duration(l.median) + ", min " + duration(l.least) + ", p90 " + duration(l.p90) +

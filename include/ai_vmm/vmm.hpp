@@ -31,6 +31,10 @@ struct DeployOptions {
   std::optional<bool> allow_reference;  // nodes that no device can run fall to the slow reference, and are reported
   std::optional<bool> deterministic;    // pin kernel choices across loads: nothing is chosen by measurement
   int tune_budget_ms = 0;               // time for measuring candidates, beyond one run of each
+  // Devices to run on when the chosen one fails, in this order, separated by commas; "none", or "auto": those that
+  // would run the model had no backend been named.
+  std::string failover;
+  std::optional<bool> standby;          // compile for the first of them at once, so that a failure costs no compilation
   std::map<std::string, Shape> shapes;  // sizes of named inputs with symbolic dimensions, for tuning; optional
   std::vector<std::string> disabled_passes;
   uint64_t seed = 0;  // of operators that draw random numbers; 0: a new one each run
@@ -55,7 +59,8 @@ struct Candidate {
   double median_us = 0, min_us = 0;  // 0: not measured
   int runs = 0;
   bool chosen = false;
-  std::string reason;  // why chosen, or why not, with the number
+  bool simulated = false;  // the times are those of a simulated device's own clock
+  std::string reason;      // why chosen, or why not, with the number
 };
 
 // A node that does not run on a native kernel of the chosen backend.
@@ -75,6 +80,17 @@ struct Report {
   int64_t load_us = 0, compile_us = 0;
   int64_t weight_bytes = 0, arena_bytes = 0;  // arena: of the largest shape class so far
   int64_t compilations = 0;                   // shape classes compiled so far, over all regions
+  // Requests that ran on another device than they began on.
+  struct Failover {
+    std::string from, to;  // devices: "sim:0", "cpu"
+    std::string state;     // "lost", "out of memory", "busy"
+    std::string reason;    // of the first one
+    int64_t requests = 0;
+  };
+  std::vector<Failover> failovers;
+  // What runs cost on a simulated device by its own clock, in sum; zero without one.
+  int64_t simulated_runs = 0;
+  double simulated_us = 0, simulated_joules = 0;
   std::string to_json() const;
 };
 

@@ -48,6 +48,12 @@ constexpr Setting kSettings[] = {
      "The cpu backend prints the time of each step to stderr when a deployment ends. Read once a process.", ""},
     {"plugins", Kind::text, "files", "",
      "Backends to load beside those of the build: plugins (.so) or folders of them, separated by colons.", ""},
+    {"failover", Kind::text, "", "auto",
+     "Devices on which requests run when the chosen one fails, separated by commas; none, or auto: cpu, then "
+     "reference.",
+     ""},
+    {"standby", Kind::boolean, "", "false",
+     "Compile for the first failover device at load, so that a failure costs no compilation.", ""},
     {"sim_chips", Kind::text, "files", "",
      "Descriptions of simulated chips, separated by colons; without one there is a single example. Read once a "
      "process.",

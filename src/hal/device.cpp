@@ -84,6 +84,16 @@ std::vector<DeviceDescription> list_devices() {
   return list;
 }
 
+std::string device_resource(std::string_view name) {
+  auto [backend, index] = parse_device(name);
+  auto found = find_backend(backend);
+  auto info = make<AiVmmDeviceInfo>();
+  auto s = make<AiVmmStatus>();
+  if (!found.ok() || (*found)->api->device_info((*found)->api->self, index, &info, &s)) return std::string(name);
+  std::string resource = text_of(info.resource);
+  return resource.empty() ? (*found)->name + ":" + std::to_string(index) : resource;
+}
+
 Result<std::shared_ptr<Device>> Device::open(std::string_view name) {
   auto [backend, index] = parse_device(name);
   const AiVmmBackend* api = AI_VMM_TAKE(find_backend(backend))->api;

@@ -69,6 +69,9 @@ std::vector<std::string> backend_names();
 // Those of them that take part where the caller named none.
 std::vector<std::string> automatic_backend_names();
 
+// The physical thing behind a device ("sim:1"), without opening it; its own name when the backend cannot say.
+std::string device_resource(std::string_view name);
+
 struct DeviceDescription {
   std::string backend, version, name, resource, origin;
   int index = 0;

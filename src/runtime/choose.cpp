@@ -26,6 +26,7 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
     c.device = d.report.device;
     c.precision = d.report.precision;
     c.threads = t;
+    c.simulated = d.simulated;
     d.report.candidates.push_back(c);
   }
   auto candidates = std::span(d.report.candidates).subspan(first);
@@ -52,9 +53,9 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
   for (int round = 0; round < 50 && (round == 0 || now_us() < deadline); ++round)
     for (size_t i = 0; i < candidates.size(); ++i) {
       out.clear();
-      double start = now_us();
+      double start = d.simulated ? double(d.simulated_ns) / 1e3 : now_us();
       if (Status s = d.run(*given, out, candidates[i].threads); !s.ok()) continue;
-      times[i].push_back(now_us() - start);
+      times[i].push_back((d.simulated ? double(d.simulated_ns) / 1e3 : now_us()) - start);
     }
   size_t best = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -74,7 +75,7 @@ void choose_threads(Deployment::Impl& d, std::span<const int> counts, const std:
                            ms(candidates[i].median_us) + ", " + ratio;
   }
   settle(best, (candidates.size() > 1 ? "fastest: " : "the only candidate: ") + ms(candidates[best].median_us) +
-                   " median of " + std::to_string(candidates[best].runs) + " runs");
+                   " median of " + std::to_string(candidates[best].runs) + (d.simulated ? " simulated runs" : " runs"));
 }
 
 }  // namespace ai_vmm

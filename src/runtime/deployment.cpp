@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "ai_vmm/compute_backend.hpp"
 #include "base/memory_budget.hpp"
 #include "base/numbers.hpp"
 #include "base/text.hpp"
@@ -213,9 +214,20 @@ Status Deployment::Impl::run(std::unique_ptr<Call> call, Status status, int run_
     Execution x;
     uint64_t nth = runs.fetch_add(1, std::memory_order_relaxed);
     Random mixer{seed ? seed : 0x5eedULL + nth};
-    x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel};
-    x.random.state = mixer.next();
-    status = execute(*plan, call->inputs, {}, call->outputs, x);
+    AiVmmRunInfo info = backend::make<AiVmmRunInfo>();
+    x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel, .info = &info};
+    const uint64_t state = mixer.next();
+    auto attempt = [&](const Plan& on) {
+      info = backend::make<AiVmmRunInfo>();
+      x.random.state = state;
+      return execute(on, call->inputs, {}, call->outputs, x);
+    };
+    status = failover ? failover->run(cancel, attempt) : attempt(*plan);
+    if (simulated && status.ok() && info.device_ns > 0) {
+      ++simulated_runs;
+      simulated_ns += int64_t(info.device_ns);
+      simulated_nanojoules += int64_t(info.joules * 1e9);
+    }
   }
   // Tensors that outlive the run, such as its outputs, stay charged to its budget; the next one has its own.
   if (call->budget.use_count() > 1) call->budget = std::make_shared<MemoryBudget>(memory_limit);
@@ -320,7 +332,12 @@ void collect(const Plan& plan, Report& r) {
 Report Deployment::report() const {
   Report r = impl_->report;
   r.arena_bytes = r.compilations = 0;
-  collect(*impl_->plan, r);
+  auto now = impl_->failover ? impl_->failover->plan() : nullptr;
+  collect(now ? *now : *impl_->plan, r);
+  if (impl_->failover) impl_->failover->add_to(r);
+  r.simulated_runs = impl_->simulated_runs;
+  r.simulated_us = double(impl_->simulated_ns) / 1e3;
+  r.simulated_joules = double(impl_->simulated_nanojoules) * 1e-9;
   std::lock_guard lock(impl_->mutex);
   for (const auto& [names, variant] : impl_->variants)
     if (variant) collect(*variant->plan, r);
@@ -347,10 +364,19 @@ std::string Report::to_json() const {
                                {"min_us", c.min_us},
                                {"runs", c.runs},
                                {"chosen", c.chosen},
+                               {"simulated", c.simulated},
                                {"reason", c.reason}});
   j["fallbacks"] = nlohmann::ordered_json::array();
   for (const Fallback& f : fallbacks)
     j["fallbacks"].push_back({{"node", f.node}, {"op", f.op}, {"runs_on", f.runs_on}, {"reason", f.reason}});
+  j["failovers"] = nlohmann::ordered_json::array();
+  for (const Failover& f : failovers)
+    j["failovers"].push_back(
+        {{"from", f.from}, {"to", f.to}, {"state", f.state}, {"reason", f.reason}, {"requests", f.requests}});
+  if (simulated_runs)
+    j["simulated"] = {{"runs", simulated_runs},
+                      {"us_per_run", simulated_us / double(simulated_runs)},
+                      {"joules_per_run", simulated_joules / double(simulated_runs)}};
   j["nodes"] = nodes;
   j["regions"] = regions;
   j["load_us"] = load_us;

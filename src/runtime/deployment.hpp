@@ -12,6 +12,7 @@
 #include "ai_vmm/vmm.hpp"
 #include "base/pool.hpp"
 #include "plan/plan.hpp"
+#include "runtime/failover.hpp"
 
 namespace ai_vmm {
 
@@ -25,6 +26,9 @@ struct Deployment::Impl {
   int64_t memory_limit = 0;
   uint64_t seed = 0;
   std::atomic<uint64_t> runs{0};
+  bool simulated = false;                   // of the device that `plan` runs on
+  std::unique_ptr<FailoverChain> failover;  // null: a failure of the device is the caller's
+  std::atomic<int64_t> simulated_runs{0}, simulated_ns{0}, simulated_nanojoules{0};  // by the device's own clock
 
   // Compiles the model anew with these of its overridable initialisers as inputs.
   std::function<Result<std::shared_ptr<Impl>>(const std::vector<std::string>& overridden)> recompile;

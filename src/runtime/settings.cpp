@@ -23,8 +23,10 @@ DeployOptions with_settings(DeployOptions given, const Config& config) {
   for (auto [field, setting] : {std::pair(&DeployOptions::copy_weights, "copy_weights"),
                                 {&DeployOptions::allow_links, "allow_links"},
                                 {&DeployOptions::allow_reference, "allow_reference"},
-                                {&DeployOptions::deterministic, "deterministic"}})
+                                {&DeployOptions::deterministic, "deterministic"},
+                                {&DeployOptions::standby, "standby"}})
     if (!(given.*field)) given.*field = config.boolean(setting);
+  if (given.failover.empty()) given.failover = config.text("failover");
   if (given.disabled_passes.empty())
     for (std::string_view pass : split(config.text("disabled_passes"), ','))
       if (!trim(pass).empty()) given.disabled_passes.emplace_back(trim(pass));

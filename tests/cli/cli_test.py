@@ -361,6 +361,20 @@ class Cli(unittest.TestCase):
         for shell in ("zsh", "fish"):
             self.assertIn("--memory-limit"[2:], self.aivmm("completion", shell).stdout)
 
+    def test_failover(self):
+        chips = self.at / "chips.txt"
+        chips.write_text("chip = Doomed\npeak.f32 = 1 Tflop/s\nfail = lost at 3 forever\nchip = Full\npeak.f32 = 1\n"
+                         "fail = out_of_memory from 1\n")
+        more = {"AI_VMM_SIM_CHIPS": str(chips)}
+        j = self.run_json(self.add, "--random", 1, "--backend", "sim", "--repeat", 5, **more)
+        self.assertEqual((j["backend"], j["simulated"]["runs"]), ("cpu", 2))
+        self.assertEqual([(f["from"], f["to"], f["state"], f["requests"]) for f in j["failovers"]],
+                         [("sim", "cpu", "lost", 1)])
+        j = self.run_json(self.add, "--random", 1, "--backend", "sim:1", "--standby", "--failover", "sim:0", **more)
+        self.assertEqual(j["failovers"][0]["to"], "sim:0")
+        done = self.aivmm("run", self.add, "--random", 1, "--backend", "sim:1", "--failover", "none", expect=1, **more)
+        self.assertIn("No other device is left", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
