@@ -24,6 +24,12 @@ uint32_t rounded(double v) { return v > 0 ? uint32_t(v + 0.5) : 0; }
 float absolute(float v) { return v < 0 ? -v : v; }
 uint32_t least_of(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
+// Nanoseconds from `then` to `now`, whatever the clock of a trace says.
+int64_t elapsed(int64_t now, int64_t then) {
+  int64_t ns = 0;
+  return now > then && !__builtin_sub_overflow(now, then, &ns) ? ns : 0;
+}
+
 int idle_bin(int64_t ns) {
   uint64_t us = ns > 0 ? uint64_t(ns) >> 10 : 0;
   int bin = us ? 64 - __builtin_clzll(us) : 0;
@@ -141,10 +147,10 @@ void PatternOfLife::allocate(const Obs& obs) {
     if (rate < kRate) rate = kRate;
     s.gap_deviation += rate * (absolute(gap - (s.gap > 0 ? s.gap : gap)) - s.gap_deviation);
     s.gap += rate * (gap - s.gap);
-    s.interval_ns += rate * (float(obs.time_ns - s.last_ns) - s.interval_ns);
+    s.interval_ns += rate * (float(elapsed(obs.time_ns, s.last_ns)) - s.interval_ns);
   }
   if (s.last_release_ns) {
-    uint8_t& n = s.idle[idle_bin(obs.time_ns - s.last_release_ns)];
+    uint8_t& n = s.idle[idle_bin(elapsed(obs.time_ns, s.last_release_ns))];
     if (n == 255)
       for (uint8_t& b : s.idle) b /= 2;
     ++n;
@@ -198,7 +204,8 @@ void PatternOfLife::end_step() {
   real_used_ *= kFade, real_unused_ *= kFade;
   ++steps_;
   step_start_event_ = event_;
-  if (!boundaries_given_) choose_anchor();
+  // The choice looks at each pair of sizes; a good one seldom changes.
+  if (!boundaries_given_ && (anchor_ < 0 || steps_ < 32 || steps_ % 16 == 0)) choose_anchor();
   choose_predictor();
 }
 
