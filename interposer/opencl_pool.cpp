@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "pattern_of_life.hpp"
+
 // The pool of OpenCL buffers. A buffer that the program releases for the last time is kept, and handed out again to the
 // next one who asks for the same context, flags and size, when all commands that stood in the context's queues at the
 // release have completed. Buffers are whole objects of the driver, of the very size that was asked for: nothing that a
@@ -45,6 +47,7 @@ Free kept[kFree];
 unsigned kept_count;
 size_t kept_bytes;
 std::int64_t trimmed_ns;
+PatternOfLife life;  // for how long a size is worth keeping
 bool disarmed;
 // Of the first buffers that were handed out again: what their creation had cost, and what keeping them did.
 constexpr unsigned kTrials = 64;
@@ -132,7 +135,7 @@ void trim_old(std::int64_t now) {
   if (now - trimmed_ns < ttl / 8) return;
   trimmed_ns = now;
   for (unsigned i = kept_count; i-- > 0;)
-    if (now - kept[i].since_ns > ttl) give_back(&kept[i]);
+    if (now - kept[i].since_ns > life.keep_ns(kept[i].buffer.size, ttl)) give_back(&kept[i]);
 }
 
 void disarm(const char* why) {
@@ -283,6 +286,7 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
   trim_old(start);
   bool ours = poolable(flags, host, size);
   if (ours) {
+    life.observe({start, size, ObsKind::allocate});
     Live taken = take(context, flags, size);
     if (taken.memory) {
       taken.references = 1;
@@ -334,6 +338,7 @@ cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
     Live buffer = *entry;
     remove_live(entry);
     std::int64_t start = now_ns();
+    life.observe({start, buffer.size, ObsKind::release});
     if (!disarmed && !buffer.excluded && keep(buffer)) {
       kept[kept_count - 1].buffer.keeping_ns = now_ns() - start;
       return CL_SUCCESS;

@@ -1,5 +1,6 @@
 """airampd as a process, with programs that follow it: airampd_test.py BUILD."""
 
+import json
 import os
 import pathlib
 import re
@@ -205,6 +206,58 @@ class Airampd(unittest.TestCase):
             self.skipTest(f"{self.root} is mounted so that programs cannot raise their rights")
         self.assertEqual(state, "fallbacks: this program runs with raised rights")
         self.assertEqual(int(program.stdout.readline()), DEFAULT)
+
+    def follower(self, **environment):
+        """An unmodified OpenCL program under libairamp.so, with a layer below it that counts, and what asks for one thing."""
+        values = {k: v for k, v in os.environ.items() if not k.startswith(("AIRAMP", "OPENCL_LAYERS", "LD_PRELOAD"))}
+        library = BUILD / "lib" / "libairamp.so"
+        values |= {"AIRAMP_TUNING_DIR": str(self.folder), "LD_PRELOAD": str(library),
+                   "OPENCL_LAYERS": f"{BUILD / 'lib' / 'libcounting_layer.so'}:{library}",
+                   "COUNTING_LAYER_FILE": str(self.root / "sizes"), **environment}
+        p = subprocess.Popen([BUILD / "bin" / "opencl_follower"], env=values, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        self.processes.append(p)
+
+        def ask(line):
+            print(line, file=p.stdin, flush=True)
+            self.assertEqual(p.stdout.readline(), "done\n", p.poll())
+
+        return p, ask
+
+    def test_an_unmodified_program_cuts_its_next_transfer_as_an_edit_says(self):
+        self.start()
+        until(self.conf.exists, "a published file")
+        sizes = self.root / "sizes"
+        program, ask = self.follower(AIRAMP_OCL_CHUNK="1")
+
+        def pieces():
+            sizes.write_text("")
+            ask(f"write {8 << 20}")
+            return [int(n) for n in sizes.read_text().split()]
+
+        self.assertEqual(pieces(), [DEFAULT] * 2)
+        self.edit(f"= {DEFAULT}", "= 1MiB")
+        until(lambda: "1048576 held" in self.conf.read_text(), "the edit")
+        # What airampd wrote may stand there before the word that tells of it.
+        until(lambda: pieces() == [1 << 20] * 8, "pieces of 1 MiB")
+        program.stdin.close()
+        self.assertEqual(program.wait(60), 0)
+
+    def test_a_pool_keeps_what_the_program_comes_back_to(self):
+        self.start()
+        until(self.conf.exists, "a published file")
+        self.edit("POOL_TTL_MS = 10000", "POOL_TTL_MS = 100")
+        until(lambda: "POOL_TTL_MS = 100 held" in self.conf.read_text(), "the edit")
+        until(lambda: run("--folder", self.folder, "--status").returncode == 0, "the daemon")
+        report = self.root / "report.json"
+        program, ask = self.follower(AIRAMP_POOL="always", AIRAMP_REPORT=str(report))
+        ask("pause 250 12")
+        program.stdin.close()
+        self.assertEqual(program.wait(60), 0)
+        pool = next(m for m in json.loads(report.read_text())["mechanisms"] if m["name"] == "pool")
+        # The pauses are longer than the time to live: only after three of them are they known, and the buffer stays.
+        self.assertGreaterEqual(pool["bytes_saved"], 5 * 1000000, pool)
+        self.assertLessEqual(pool["bytes_saved"], 9 * 1000000, pool)
 
 
 if __name__ == "__main__":
