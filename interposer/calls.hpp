@@ -16,8 +16,11 @@ using Count = std::int64_t;
 constexpr int kMpiErrOther = 16;
 constexpr cl_int kClMissing = -1001;  // CL_PLATFORM_NOT_FOUND_KHR
 
-enum Api { kMpi, kOpenCl, kApiCount };
-constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl"};
+constexpr int kCudaMissing = 3;  // CUDA_ERROR_NOT_INITIALIZED
+constexpr int kHipMissing = 3;   // hipErrorNotInitialized
+
+enum Api { kMpi, kOpenCl, kCuda, kHip, kApiCount };
+constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl", "cuda", "hip"};
 
 #define CALL(api, result, name, parameters, arguments, missing, handler) using name##_t = result parameters;
 #include "calls.def"
@@ -51,7 +54,21 @@ constexpr bool handled_inside(Call call) { return call == Call::PMIx_Commit; }
 // The real functions, by call; null until first needed. Written once, by whoever finds the function first.
 extern std::atomic<void*> real_functions[kCallCount];
 
-// Finds the real function, notes it and the door; nullptr, said once, if no library defines it.
+// Where the libraries' code lies that they are in: what these call themselves is not the program's call.
+struct Range {
+  std::uintptr_t begin, size;
+};
+extern Range real_ranges[kCallCount];
+
+inline bool calls_itself(Call call, const void* return_address) {
+  const Range& r = real_ranges[static_cast<unsigned>(call)];
+  return reinterpret_cast<std::uintptr_t>(return_address) - r.begin < r.size;
+}
+
+// Notes the real function and the door, if none is noted; whether it is that one now.
+bool set_real(Call call, void* function, const char* door);
+
+// Finds the real function and notes it; nullptr, said once, if no library defines it.
 void* bind(Call call);
 
 inline void* real(Call call) {

@@ -29,12 +29,7 @@ void* hooked(Dlsym find, void* handle, const char* name, Call call) {
     asm volatile("" ::: "memory");  // so that this is a call, from here, and not a jump
     return nothing;
   }
-  void* none = nullptr;
-  if (real_functions[i].compare_exchange_strong(none, found)) {
-    note_door(call, "dlsym");
-    return wrapper_of(call);
-  }
-  return none == found ? wrapper_of(call) : found;
+  return set_real(call, found, "dlsym") ? wrapper_of(call) : found;
 }
 
 }  // namespace

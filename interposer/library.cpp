@@ -26,6 +26,7 @@ namespace AIRamp::Interposer {
 Options options;
 thread_local Thread thread __attribute__((tls_model("initial-exec")));
 std::atomic<void*> real_functions[kCallCount];
+Range real_ranges[kCallCount];
 
 namespace {
 
@@ -117,12 +118,13 @@ void read_options() {
   options.wire_allgather = is(getenv("AIRAMP_BF16_ALLGATHER"), "1");
   const char* mode = getenv("AIRAMP_BF16_MODE");
   if (is(mode, "A") || is(mode, "D")) options.wire_mode = mode[0];
-  options.wire_min = options.wire == Wire::kAlways ? 1024 : 1 << 20;
+  options.wire_min = options.wire == Wire::kAlways ? 1024 : -1;
   const char* least = getenv("AIRAMP_BF16_MIN");
   if (least && *least) options.wire_min = atol(least);
   const char* pool = getenv("AIRAMP_POOL");
   options.pool_always = is(pool, "always");
   options.pool = options.pool_always || is(pool, "1");
+  options.free_late = is(getenv("AIRAMP_FREE_SYNC"), "late");
   const char* chunk = getenv("AIRAMP_OCL_CHUNK");
   if (chunk && *chunk) {
     options.ocl_chunk = true;
@@ -254,6 +256,26 @@ void note_door(Call call, const char* door) {
   if (options.debug) say("%s is hooked through %s.", kCallNames[static_cast<unsigned>(call)], door);
 }
 
+// The executable part of the object that holds a function.
+Range code_of(void* function) {
+  elf::Object object = elf::object_of(function);
+  for (int i = 0; i < object.header_count; i++) {
+    const auto& h = object.headers[i];
+    Range range = {object.base + h.p_vaddr, h.p_memsz};
+    if (h.p_type == PT_LOAD && reinterpret_cast<std::uintptr_t>(function) - range.begin < range.size) return range;
+  }
+  return {};
+}
+
+bool set_real(Call call, void* function, const char* door) {
+  unsigned i = static_cast<unsigned>(call);
+  void* none = nullptr;
+  if (!real_functions[i].compare_exchange_strong(none, function)) return none == function;
+  real_ranges[i] = code_of(function);
+  note_door(call, door);
+  return true;
+}
+
 void* bind(Call call) {
   unsigned i = static_cast<unsigned>(call);
   void* function = elf::find(kCallNames[i]);
@@ -262,9 +284,7 @@ void* bind(Call call) {
     if (!said[i].exchange(true)) say("%s was called, but no loaded library defines it.", kCallNames[i]);
     return nullptr;
   }
-  void* none = nullptr;
-  if (real_functions[i].compare_exchange_strong(none, function))
-    note_door(call, kCallApis[i] == kMpi && !handled_inside(call) ? "pmpi" : "preload");
+  set_real(call, function, kCallApis[i] == kMpi && !handled_inside(call) ? "pmpi" : "preload");
   return real_functions[i].load();
 }
 

@@ -17,10 +17,11 @@ struct Options {
   Wire wire = Wire::kOff;        // AIRAMP_BF16_WIRE=1 or always
   bool wire_allgather = false;   // AIRAMP_BF16_ALLGATHER=1
   char wire_mode = 'B';          // AIRAMP_BF16_MODE=A, B or D
-  long wire_min = 0;             // AIRAMP_BF16_MIN, bytes of float32
+  long wire_min = -1;            // AIRAMP_BF16_MIN, bytes of float32; -1: as tuned
   bool shadow = false;           // AIRAMP_SHADOW=1
   bool pool = false;             // AIRAMP_POOL=1 or always
   bool pool_always = false;      // also where it costs more time than it saves
+  bool free_late = false;        // AIRAMP_FREE_SYNC=late
   bool ocl_chunk = false;        // AIRAMP_OCL_CHUNK=1, or the size of a chunk, which then is not tuned
   long ocl_chunk_bytes = 0;      // 0: as tuned
   bool debug = false;            // AIRAMP_DEBUG=hooks

@@ -53,6 +53,16 @@ void before_init() {
     say("bf16-wire is off: %s.", m.why_not);
     return;
   }
+  // What airampd advises is read here only: it is a part of what all ranks must have in common.
+  tuning.look_for_daemon();
+  Values advice;
+  tuning.snapshot(&advice);
+  if (options.wire == Wire::kAuto && !advice[Key::WIRE_COMPRESS]) {
+    set_state(kBf16Wire, State::kOff, "airampd advises against it on this machine");
+    say("bf16-wire is off: airampd advises against it on this machine.");
+    return;
+  }
+  if (options.wire_min < 0) options.wire_min = advice[Key::WIRE_MIN_BYTES];
   snprintf(agreement_line, sizeof agreement_line, "libairamp %s wire=%d mode=%c min=%ld allgather=%d shadow=%d",
            kVersion, static_cast<int>(options.wire), options.wire_mode, options.wire_min, options.wire_allgather,
            options.shadow);

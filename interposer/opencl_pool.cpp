@@ -1,7 +1,8 @@
 #include "opencl_pool.hpp"
 
 #include <pthread.h>
-#include <string.h>
+
+#include "live_table.hpp"
 
 #include "pattern_of_life.hpp"
 
@@ -12,13 +13,12 @@
 namespace AIRamp::Interposer {
 namespace {
 
-constexpr unsigned kLive = 4096;  // buffers watched, a power of two
 constexpr unsigned kFree = 256;   // buffers kept
 constexpr unsigned kQueues = 16;  // queues watched
 constexpr unsigned kMarkers = 4;  // queues of one context
 
 struct Live {
-  cl_mem memory;  // null: empty
+  std::uintptr_t key;  // the buffer
   cl_context context;
   cl_mem_flags flags;
   size_t size;
@@ -41,8 +41,7 @@ struct Queue {
 };
 
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-Live live[kLive];
-unsigned live_count;
+LiveTable<Live, 4096> live;
 Free kept[kFree];
 unsigned kept_count;
 size_t kept_bytes;
@@ -63,39 +62,9 @@ class Locked {
   Locked& operator=(const Locked&) = delete;
 };
 
-unsigned place_of(cl_mem memory) {
-  return static_cast<unsigned>((reinterpret_cast<std::uintptr_t>(memory) * 0x9e3779b97f4a7c15u) >> 40) % kLive;
-}
+Live* find_live(cl_mem memory) { return live.find(reinterpret_cast<std::uintptr_t>(memory)); }
 
-// Open addressing; the entry, or the empty place where it would be.
-Live* find_live(cl_mem memory) {
-  unsigned i = place_of(memory);
-  while (live[i].memory && live[i].memory != memory) i = (i + 1) % kLive;
-  return &live[i];
-}
-
-void remove_live(Live* entry) {
-  auto i = static_cast<unsigned>(entry - live);
-  live[i].memory = nullptr;
-  live_count--;
-  // Entries behind move up so that no search stops before them.
-  for (unsigned j = (i + 1) % kLive; live[j].memory; j = (j + 1) % kLive) {
-    unsigned home = place_of(live[j].memory);
-    if ((j - home) % kLive < (j - i) % kLive) continue;
-    live[i] = live[j];
-    live[j].memory = nullptr;
-    i = j;
-  }
-}
-
-void add_live(const Live& entry) {
-  Live* place = find_live(entry.memory);
-  if (!place->memory) {
-    if (live_count >= kLive / 2) return;  // unwatched, and so never kept
-    live_count++;
-  }
-  *place = entry;
-}
+cl_mem memory_of(const Live& buffer) { return reinterpret_cast<cl_mem>(buffer.key); }
 
 bool completed(cl_event event) {
   cl_int status = CL_QUEUED;
@@ -117,7 +86,7 @@ void forget(Free* entry) {
 }
 
 void give_back(Free* entry) {
-  cl_mem memory = entry->buffer.memory;
+  cl_mem memory = memory_of(entry->buffer);
   forget(entry);
   opencl().clReleaseMemObject(memory);
 }
@@ -157,9 +126,9 @@ void forget_queues() {
 bool keep(const Live& buffer) {
   const OpenCl& cl = opencl();
   cl_uint references = 0, maps = 0;
-  if (cl.clGetMemObjectInfo(buffer.memory, CL_MEM_REFERENCE_COUNT, sizeof references, &references, nullptr) !=
+  if (cl.clGetMemObjectInfo(memory_of(buffer), CL_MEM_REFERENCE_COUNT, sizeof references, &references, nullptr) !=
           CL_SUCCESS ||
-      cl.clGetMemObjectInfo(buffer.memory, CL_MEM_MAP_COUNT, sizeof maps, &maps, nullptr) != CL_SUCCESS)
+      cl.clGetMemObjectInfo(memory_of(buffer), CL_MEM_MAP_COUNT, sizeof maps, &maps, nullptr) != CL_SUCCESS)
     return false;
   // A sub-buffer, a command in flight or a kernel's argument may hold it.
   if (references != 1 || maps != 0) return false;
@@ -182,7 +151,7 @@ bool keep(const Live& buffer) {
   return true;
 }
 
-// A kept buffer that fits, or one with a null memory.
+// A kept buffer that fits, or one with a key of 0.
 Live take(cl_context context, cl_mem_flags flags, size_t size) {
   for (unsigned k = kept_count; k-- > 0;) {
     Free& entry = kept[k];
@@ -288,14 +257,14 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
   if (ours) {
     life.observe({start, size, ObsKind::allocate});
     Live taken = take(context, flags, size);
-    if (taken.memory) {
+    if (taken.key) {
       taken.references = 1;
-      add_live(taken);
+      live.add(taken);
       if (error) *error = CL_SUCCESS;
       if (page->mechanisms[kPool].state != State::kActive)
         set_state(kPool, State::kActive, "bytes saved were not allocated anew");
       note_gain(size, taken.creation_ns - taken.keeping_ns - (now_ns() - start));
-      return taken.memory;
+      return memory_of(taken);
     }
   } else {
     passed(Call::clCreateBuffer, "the buffer has memory or contents of the host's");
@@ -306,7 +275,7 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
   if (!memory && full && trim(nullptr)) memory = function(context, flags, size, host, &code);
   if (error) *error = code;
   if (memory && ours)
-    add_live({.memory = memory,
+    live.add({.key = reinterpret_cast<std::uintptr_t>(memory),
               .context = context,
               .flags = flags,
               .size = size,
@@ -321,7 +290,7 @@ cl_int on_retain_memory(clRetainMemObject_t* function, cl_mem memory) {
   if (!options.pool || e != CL_SUCCESS) return e;
   Locked locked;
   Live* entry = find_live(memory);
-  if (entry->memory) entry->references++;
+  if (entry) entry->references++;
   return e;
 }
 
@@ -329,14 +298,14 @@ cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
   if (!options.pool || !memory || !usable()) return function(memory);
   Locked locked;
   for (unsigned i = 0; i < kept_count; i++)
-    if (kept[i].buffer.memory == memory) {
+    if (memory_of(kept[i].buffer) == memory) {
       passed(Call::clReleaseMemObject, "the program released a buffer once more than it had it");
       return CL_INVALID_MEM_OBJECT;
     }
   Live* entry = find_live(memory);
-  if (entry->memory && --entry->references == 0) {
+  if (entry && --entry->references == 0) {
     Live buffer = *entry;
-    remove_live(entry);
+    live.remove(entry);
     std::int64_t start = now_ns();
     life.observe({start, buffer.size, ObsKind::release});
     if (!disarmed && !buffer.excluded && keep(buffer)) {
@@ -354,7 +323,7 @@ cl_int on_set_destructor(clSetMemObjectDestructorCallback_t* function, cl_mem me
   if (!options.pool || e != CL_SUCCESS) return e;
   Locked locked;
   Live* entry = find_live(memory);
-  if (entry->memory) entry->excluded = true;  // the program waits for its destruction
+  if (entry) entry->excluded = true;  // the program waits for its destruction
   return e;
 }
 

@@ -39,8 +39,8 @@ Without options a run only observes. Options:
                             D float32 reduce-scatter and bfloat16 all-gather
   --bf16-allgather          MPI_Allgather of float32 too
   --bf16-min=BYTES          least payload that is compressed (1048576; with always 1024)
-  --pool[=always]           freed OpenCL buffers are kept and handed out again, as long as that saves time (always: even
-                            if not)
+  --pool[=always]           freed OpenCL buffers and blocks of CUDA's and HIP's device memory are kept and handed out
+                            again, as long as that saves time (always: even if not)
   --ocl-chunk[=BYTES]       large OpenCL transfers are split into pieces
   --shadow                  change no result; sum a second time as --bf16-wire would, and report error and time
   --report FILE             write a report as JSON when the program ends
@@ -111,10 +111,7 @@ bool is_number(const std::string& text) {
 
 int run(std::vector<std::string> arguments) {
   std::vector<std::string> forwarded = {"LD_PRELOAD", "OPENCL_LAYERS"};
-  auto set = [&](const char* name, const std::string& value) {
-    setenv(name, value.c_str(), 1);
-    forwarded.push_back(name);
-  };
+  auto set = [](const char* name, const std::string& value) { setenv(name, value.c_str(), 1); };
   std::string report;
   std::size_t i = 0;
   for (; i < arguments.size(); i++) {
@@ -197,6 +194,11 @@ int run(std::vector<std::string> arguments) {
     const char* layers = std::getenv("OPENCL_LAYERS");
     if (!layers || std::string(layers).find(library) == std::string::npos)
       setenv("OPENCL_LAYERS", (layers && *layers ? library + ":" + layers : library).c_str(), 1);
+    // Ranks on other hosts get the user's own variables too.
+    for (char** variable = environ; *variable; variable++) {
+      std::string name(*variable, std::strcspn(*variable, "="));
+      if (name.rfind("AIRAMP", 0) == 0) forwarded.push_back(name);
+    }
     if (program.open_mpi_launcher) arguments = with_forwarding(arguments, forwarded);
   }
   std::vector<char*> pointers;

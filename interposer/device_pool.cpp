@@ -1,0 +1,145 @@
+#include "device_pool.hpp"
+
+#include <link.h>
+#include <string.h>
+
+namespace AIRamp::Interposer {
+namespace {
+
+// Libraries whose allocators keep memory themselves: what they give back is meant for others.
+int find_caching_allocator(dl_phdr_info* info, std::size_t, void* found) {
+  for (const char* name : {"libc10_cuda", "libc10_hip", "librmm", "libjax", "xla_extension", "libtensorflow"})
+    if (info->dlpi_name && strstr(info->dlpi_name, name)) *static_cast<bool*>(found) = true;
+  return 0;
+}
+
+}  // namespace
+
+bool DevicePool::armed() {
+  if (!looked_) {
+    looked_ = true;
+    bool found = false;
+    dl_iterate_phdr(find_caching_allocator, &found);
+    if (!driver_.complete()) disarm("the driver lacks functions that the pool needs");
+    if (found) disarm("the program has an allocator that keeps device memory itself");
+  }
+  return !disarmed_;
+}
+
+void DevicePool::disarm(const char* why) {
+  disarmed_ = true;
+  while (kept_count_) give_back(kept_count_ - 1);
+  set_state(kPool, State::kDisarmed, why);
+}
+
+void DevicePool::give_back(unsigned index) {
+  Block block = kept_[index].block;
+  kept_[index] = kept_[--kept_count_];
+  kept_bytes_ -= block.size;
+  driver_.free(block.key);
+}
+
+bool DevicePool::trim_all() {
+  pthread_mutex_lock(&lock_);
+  bool any = kept_count_ > 0;
+  while (kept_count_) give_back(kept_count_ - 1);
+  pthread_mutex_unlock(&lock_);
+  return any;
+}
+
+// What nobody has wanted for long goes; everything does when others need the device's memory.
+void DevicePool::trim_old(std::int64_t now) {
+  std::int64_t ttl = tuning.get<Key::POOL_TTL_MS>() * 1000000;
+  if (now - trimmed_ns_ < ttl / 8) return;
+  trimmed_ns_ = now;
+  for (unsigned i = kept_count_; i-- > 0;)
+    if (now - kept_[i].since_ns > ttl) give_back(i);
+  std::size_t free = 0, total = 0;
+  if (kept_count_ && driver_.memory_info(&free, &total) == 0 && free < total / 16)
+    while (kept_count_) give_back(kept_count_ - 1);
+}
+
+void DevicePool::note(std::uintptr_t address, std::uintptr_t device, std::size_t size, std::int64_t creation_ns) {
+  pthread_mutex_lock(&lock_);
+  live_.add({.key = address, .device = device, .size = size, .creation_ns = creation_ns, .keeping_ns = 0});
+  pthread_mutex_unlock(&lock_);
+}
+
+void DevicePool::exclude(std::uintptr_t address) {
+  pthread_mutex_lock(&lock_);
+  if (Block* block = live_.find(address)) live_.remove(block);
+  pthread_mutex_unlock(&lock_);
+}
+
+void DevicePool::mark_synchronised(std::uintptr_t device, std::uint64_t since) {
+  for (auto& s : synchronised_)
+    if (s.device == device || !s.device) {
+      s.device = device;
+      if (since > s.epoch) s.epoch = since;
+      return;
+    }
+}
+
+void DevicePool::synchronised(std::uintptr_t device, std::uint64_t since) {
+  pthread_mutex_lock(&lock_);
+  mark_synchronised(device, since);
+  pthread_mutex_unlock(&lock_);
+}
+
+bool DevicePool::take(std::uintptr_t device, std::size_t size, std::int64_t start, std::uintptr_t* address) {
+  trim_old(start);
+  unsigned found = kept_count_;
+  for (unsigned i = kept_count_; i-- > 0 && found == kept_count_;)
+    if (kept_[i].block.size == size && kept_[i].block.device == device) found = i;
+  if (found == kept_count_) return false;
+  std::uint64_t safe = 0;
+  for (const auto& s : synchronised_)
+    if (s.device == device) safe = s.epoch;
+  if (kept_[found].epoch >= safe) {
+    std::uint64_t since = epoch_.load();
+    if (driver_.synchronise() != 0) return false;
+    mark_synchronised(device, since);
+  }
+  Block block = kept_[found].block;
+  kept_[found] = kept_[--kept_count_];
+  kept_bytes_ -= size;
+  *address = block.key;
+  if (page->mechanisms[kPool].state != State::kActive)
+    set_state(kPool, State::kActive, "bytes saved were not allocated anew");
+  note_gain(size, block.creation_ns - block.keeping_ns - (now_ns() - start));
+  block.keeping_ns = 0;
+  live_.add(block);
+  return true;
+}
+
+bool DevicePool::keep(std::uintptr_t address, bool* twice) {
+  for (unsigned i = 0; i < kept_count_; i++) *twice |= kept_[i].block.key == address;
+  Block* known = live_.find(address);
+  if (*twice || !known) return false;
+  Block block = *known;
+  live_.remove(known);
+  if (disarmed_ || captures_.load() > 0 || kept_count_ == kMostKept ||
+      kept_bytes_ + block.size > static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>()))
+    return false;
+  std::int64_t now = now_ns();
+  // Programs may rely on a free that waits for the device, as the drivers' mostly does.
+  std::uint64_t since = epoch_.load() + 1;
+  if (!options.free_late && driver_.synchronise() != 0) return false;
+  kept_[kept_count_++] = {.block = block, .epoch = epoch_++, .since_ns = now};
+  kept_bytes_ += block.size;
+  if (!options.free_late) mark_synchronised(driver_.here(), since);
+  kept_[kept_count_ - 1].block.keeping_ns = now_ns() - now;
+  return true;
+}
+
+void DevicePool::note_gain(std::size_t bytes, std::int64_t nanoseconds) {
+  gained(kPool, static_cast<std::int64_t>(bytes), nanoseconds);
+  if (options.pool_always) return;
+  trial_gain_ns_ += nanoseconds;
+  if (++trials_ < kTrials) return;
+  if (trial_gain_ns_ < 0) return disarm("keeping blocks took more time than this driver takes to make them");
+  trials_ = 0;
+  trial_gain_ns_ = 0;
+}
+
+}  // namespace AIRamp::Interposer
