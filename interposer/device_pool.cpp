@@ -53,7 +53,7 @@ void DevicePool::trim_old(std::int64_t now) {
   if (now - trimmed_ns_ < ttl / 8) return;
   trimmed_ns_ = now;
   for (unsigned i = kept_count_; i-- > 0;)
-    if (now - kept_[i].since_ns > ttl) give_back(i);
+    if (now - kept_[i].since_ns > life_.keep_ns(kept_[i].block.size, ttl)) give_back(i);
   std::size_t free = 0, total = 0;
   if (kept_count_ && driver_.memory_info(&free, &total) == 0 && free < total / 16)
     while (kept_count_) give_back(kept_count_ - 1);
@@ -88,6 +88,7 @@ void DevicePool::synchronised(std::uintptr_t device, std::uint64_t since) {
 
 bool DevicePool::take(std::uintptr_t device, std::size_t size, std::int64_t start, std::uintptr_t* address) {
   trim_old(start);
+  life_.observe({start, size, ObsKind::allocate});
   unsigned found = kept_count_;
   for (unsigned i = kept_count_; i-- > 0 && found == kept_count_;)
     if (kept_[i].block.size == size && kept_[i].block.device == device) found = i;
@@ -122,6 +123,7 @@ bool DevicePool::keep(std::uintptr_t address, bool* twice) {
       kept_bytes_ + block.size > static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>()))
     return false;
   std::int64_t now = now_ns();
+  life_.observe({now, block.size, ObsKind::release});
   // Programs may rely on a free that waits for the device, as the drivers' mostly does.
   std::uint64_t since = epoch_.load() + 1;
   if (!options.free_late && driver_.synchronise() != 0) return false;

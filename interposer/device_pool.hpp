@@ -4,6 +4,7 @@
 
 #include "library.hpp"
 #include "live_table.hpp"
+#include "pattern_of_life.hpp"
 
 namespace AIRamp::Interposer {
 
@@ -132,6 +133,7 @@ class DevicePool {
   bool looked_ = false;
   bool disarmed_ = false;
   std::int64_t trimmed_ns_ = 0;
+  PatternOfLife life_;  // for how long a size is worth keeping
   unsigned trials_ = 0;
   std::int64_t trial_gain_ns_ = 0;
 };
