@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -292,6 +293,47 @@ void device(const char* driver) {
   EXPECT(std::fabs(last - exact) <= std::fabs(exact) / 256, "%g %g", last, exact);
 }
 
+// Two threads that sum at the same time, each over a communicator of its own.
+void threads() {
+  MPI_Comm comms[2];
+  for (MPI_Comm& comm : comms) MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+  std::vector<float> x[2], y[2];
+  auto work = [&](int t) {
+    x[t] = numbers(300000, rank + 10 * t);
+    y[t].resize(x[t].size());
+    for (int i = 0; i < 10; i++) MPI_Allreduce(x[t].data(), y[t].data(), 300000, MPI_FLOAT, MPI_SUM, comms[t]);
+  };
+  std::thread other(work, 1);
+  work(0);
+  other.join();
+  for (int t = 0; t < 2; t++) {
+    double rms = check_sum(x[t], y[t].data(), comms[t], kBound + 1e-6);
+    EXPECT(rms > 1e-4 && rms < 2.5e-3, "rms %g", rms);
+    check_same_bits(y[t].data(), y[t].size(), comms[t]);
+    MPI_Comm_free(&comms[t]);
+  }
+}
+
+// A process that is started later belongs to those that have not agreed with us: a communicator that holds both sides
+// passes through.
+void spawn(const char* self) {
+  MPI_Comm parent, both, merged;
+  MPI_Comm_get_parent(&parent);
+  bool child = parent != MPI_COMM_NULL;
+  if (child) {
+    both = parent;
+  } else {
+    char word[] = "spawn", *words[] = {word, nullptr};
+    MPI_Comm_spawn(self, words, 1, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &both, MPI_ERRCODES_IGNORE);
+  }
+  MPI_Intercomm_merge(both, child, &merged);
+  std::vector<float> x = numbers(300000, child ? 77 : rank), y(x.size());
+  MPI_Allreduce(x.data(), y.data(), 300000, MPI_FLOAT, MPI_SUM, merged);
+  EXPECT(check_sum(x, y.data(), merged, 1e-6) < 1e-7, "compressed");
+  MPI_Comm_free(&merged);
+  MPI_Comm_disconnect(&both);
+}
+
 // The losses of a network of two layers, trained on random data split over the ranks, from one seed.
 void train(int seed) {
   constexpr int kIn = 32, kHidden = 2048, kSamples = 64, kSteps = 40;
@@ -337,7 +379,10 @@ void train(int seed) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  MPI_Init(&argc, &argv);
+  int provided = 0;
+  bool multiple = argc > 1 && std::strcmp(argv[1], "threads") == 0;
+  MPI_Init_thread(&argc, &argv, multiple ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE, &provided);
+  EXPECT(!multiple || provided == MPI_THREAD_MULTIPLE, "provided %d", provided);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   std::string what = argc > 1 ? argv[1] : "";
@@ -350,6 +395,10 @@ int main(int argc, char** argv) {
     specials();
   } else if (what == "gather") {
     gather(a, b);
+  } else if (what == "threads") {
+    threads();
+  } else if (what == "spawn") {
+    spawn(argv[0]);
   } else if (what == "device") {
     device(argv[2]);
   } else if (what == "alone") {

@@ -13,7 +13,7 @@ BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 AIRAMP = str(BUILD / "bin/airamp")
 PROGRAM = str(BUILD / "bin/mpi_program")
 # Ranks that wait give their core to those that work: there may be more ranks than cores.
-MPIRUN = ["mpirun", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "--mca", "btl", "vader,self"]
+MPIRUN = ["mpirun", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]
 COMPRESSED = ["sums", "1e-4", "2.5e-3"]
 EXACT = ["sums", "0", "1e-6"]
 
@@ -144,6 +144,15 @@ class Mpi(unittest.TestCase):
                 report, _ = self.run_airamp(["--bf16-wire=always", "--bf16-allgather", f"--bf16-mode={mode}"],
                                             [*MPIRUN, "-n", 2, PROGRAM, "device", BUILD / "lib/libfake_cuda.so"])
                 self.assertEqual(self.wire(report)["calls"], 4)
+
+    def test_threads_sum_at_the_same_time(self):
+        report, _ = self.run_airamp(["--bf16-wire=always"], [*MPIRUN, "-n", 2, PROGRAM, "threads"])
+        self.assertEqual(self.wire(report)["calls"], 2 * 2 * 10)
+
+    def test_communicators_with_spawned_ranks_pass_through(self):
+        report, _ = self.run_airamp(["--bf16-wire=always"], [*MPIRUN, "-n", 2, PROGRAM, "spawn"])
+        self.assertEqual(self.wire(report)["calls"], 0)
+        self.assertGreater(report["hooks"]["MPI_Allreduce"]["passed"], 0)
 
     def test_fortran(self):
         fortran = str(BUILD / "bin/fortran_program")
