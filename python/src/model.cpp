@@ -77,12 +77,14 @@ std::vector<Data> Model::gather(const nb::dict& inputs, Keep* keep) const {
       continue;
     }
     ++used;
-    if (!keep)
+    if (!keep) {
       in[i] = to_owned_data(o, ports[i]);
-    else if (ports[i].is_tensor && readable(o, ports[i].dtype))
+    } else if (ports[i].is_tensor && readable(o, ports[i].dtype)) {
       in[i] = view_array(o, ports[i].dtype);
-    else
+      keep->push_back(nb::borrow(o));  // the dict may change while the GIL is away
+    } else {
       in[i] = to_data(o, ports[i], *keep);
+    }
   }
   if (used != inputs.size()) {
     // The library says it best: it knows near names. Only names matter to it here.

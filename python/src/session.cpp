@@ -26,7 +26,7 @@ struct RunOptions {
   nb::dict entries;
 };
 
-bool regular(const Session& s, PyObject* feed, std::vector<Data>& in) {
+bool regular(const Session& s, PyObject* feed, std::vector<Data>& in, Keep& keep) {
   const auto& ports = s.model->deployment.inputs();
   if (!PyDict_CheckExact(feed) || size_t(PyDict_Size(feed)) != ports.size()) return false;
   for (size_t i = 0; i < ports.size(); ++i) {
@@ -34,6 +34,7 @@ bool regular(const Session& s, PyObject* feed, std::vector<Data>& in) {
     PyObject* o = PyDict_GetItemWithError(feed, s.model->input_names[i].ptr());
     if (!o || !p.is_tensor || !readable(o, p.dtype)) return false;
     in[i] = view_array(o, p.dtype);
+    keep.push_back(nb::borrow(o));  // the dict may change while the GIL is away
     const Tensor& t = in[i].tensor();
     if (p.dims.size() == 1 && p.dims[0] == "...") continue;
     if (t.shape().size() != p.shape.size()) return false;
@@ -71,7 +72,9 @@ nb::object run(nb::handle self, nb::handle output_names, nb::handle input_feed, 
   if (!run_options.is_none() && !nb::try_cast<RunOptions*>(run_options, options)) return irregular();
   std::vector<Data> in(s.model->input_names.size()), out(s.model->output_names.size());
   std::vector<size_t> which;
-  if (!regular(s, input_feed.ptr(), in)) return irregular();
+  Keep keep;
+  keep.reserve(in.size());
+  if (!regular(s, input_feed.ptr(), in, keep)) return irregular();
   if (!output_names.is_none() && !wanted(s, output_names.ptr(), which)) return irregular();
   std::shared_ptr<Model> model = s.model;  // set_providers in another thread must not pull it away
   Status status = python::run(model->deployment, in, out, options ? &options->cancel : nullptr);

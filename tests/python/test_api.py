@@ -64,6 +64,7 @@ class Calls(unittest.TestCase):
 
     def test_inputs_are_read_in_place_and_outputs_own_their_memory(self):
         big = np.ones((1 << 20, 3), np.float32)
+        self.assertEqual(ai_vmm.Value.of(big).address, big.ctypes.data)
         out = self.model(big)
         self.assertTrue(out.flags.writeable and out.flags.c_contiguous)
         self.assertFalse(np.shares_memory(out, big))
@@ -334,6 +335,18 @@ class Concurrency(unittest.TestCase):
             signal.signal(signal.SIGINT, old)
         self.assertEqual(noted, [1])
         np.testing.assert_array_equal(y, zeros)
+
+    def test_a_forked_process_runs_its_parents_deployment(self):
+        deployment = ai_vmm.deploy(models.endless())
+        x = np.random.default_rng(0).standard_normal((64, 64), np.float32) / 8
+        expected = deployment(3, x)
+        deployment.run_async(3, x).result(10)
+        child = os.fork()
+        if child == 0:
+            same = np.array_equal(deployment(3, x), expected)
+            same = same and np.array_equal(deployment.run_async(3, x).result(10)["y"], expected)
+            os._exit(0 if same else 1)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
 
     def test_batches(self):
         deployment = ai_vmm.deploy(models.add())

@@ -1,5 +1,6 @@
 """InferenceSession and IOBinding."""
 
+import copy
 import mmap
 import os
 from collections.abc import Callable, Sequence
@@ -301,7 +302,7 @@ class InferenceSession(_core.Session):
             results = deployment.run(feed, cancel=run_options._cancel if run_options else None)
         except Error as e:
             raise on_run(e.code, str(e)) from None
-        return [results[name] if names.count(name) == 1 else np.copy(results[name]) for name in names]
+        return [results[name] if names.count(name) == 1 else copy.deepcopy(results[name]) for name in names]
 
     def _run_values(self, feed: dict[str, Any], into: dict[str, Any], run_options: RunOptions | None) -> dict[str, Any]:
         deployment, data = self._prepare(feed)
