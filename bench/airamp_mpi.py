@@ -162,7 +162,8 @@ def main():
              "the break-even rule; *anyway* is `--bf16-wire=always`. Line: what the wire itself takes for float32 and for half of "
              "it.", "",
              f"{datetime.date.today()}, {options.rate} a rank, {os.cpu_count()} cores for all ranks together "
-             f"({platform.machine()}), {options.rounds} rounds.", ""]
+             f"({platform.machine()}), {options.rounds} rounds. Other work on the machine: a load of {os.getloadavg()[1]:.0f} when this "
+             f"began, with a priority of {options.nice} for the ranks' session.", ""]
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         program = folder / "airamp_allreduce"

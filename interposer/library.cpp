@@ -195,8 +195,34 @@ __attribute__((constructor)) void start() {
   __register_atfork(nullptr, nullptr, after_fork, &__dso_handle);
 }
 
+// A mechanism that was asked for, whose interface the program uses, and that never did anything says so once; of a job's
+// ranks the first does.
+void say_what_stayed_idle() {
+  for (const char* variable : {"PMIX_RANK", "PMI_RANK"}) {
+    const char* rank = getenv(variable);
+    if (rank && !is(rank, "0")) return;
+  }
+  constexpr Call kUsed[kMechanismCount][3] = {{Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce},
+                                              {Call::clCreateBuffer, Call::cuMemAlloc_v2, Call::hipMalloc},
+                                              {Call::clEnqueueWriteBuffer, Call::clEnqueueReadBuffer, Call::clEnqueueReadBuffer},
+                                              {Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce}};
+  for (unsigned m = 0; m < kMechanismCount; m++) {
+    const MechanismRow& row = page->mechanisms[m];
+    // A shadow run is about the wire, but sends nothing for good.
+    if (row.state.load() != State::kIdle || row.calls.load() > 0 || (m == kBf16Wire && options.shadow)) continue;
+    for (Call call : kUsed[m]) {
+      unsigned i = row_of(call);
+      if (!page->calls_of(i)) continue;
+      const char* reason = row.reason[0] ? row.reason : page->rows[i].reason;
+      say("%s was on, but never active: %s.", row.name, reason[0] ? reason : "no call qualified");
+      break;
+    }
+  }
+}
+
 // The vendors' libraries may be gone already: nothing of theirs is called.
 __attribute__((destructor)) void finish() {
+  if (page_path[0]) say_what_stayed_idle();
   if (options.report) write_report();
   if (page_path[0]) unlink(page_path);
 }

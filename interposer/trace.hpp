@@ -1,26 +1,29 @@
-// Traces of observations: text, one line each, "TIME_NS a BYTES", "TIME_NS r BYTES" or "TIME_NS b".
 #pragma once
 
-#include "pattern_of_life.hpp"
+// Ranges such as "AIRamp:BF16-Pack" for profilers: NVTX 3 for those of NVIDIA, which name a library in
+// NVTX_INJECTION64_PATH, and ROCTX for those of AMD. Nothing is loaded, and a range costs a load and a branch, where no
+// profiler is.
+namespace AIRamp::Interposer::trace {
 
-namespace AIRamp::Interposer {
+// Looks for a profiler; the first call does.
+void start();
 
-// Collects lines and writes them to a descriptor that the caller opened. Not thread-safe.
-class TraceWriter {
+extern int (*push)(const char* name);  // null: there is no profiler
+extern int (*pop)();
+
+class Range {
  public:
-  explicit constexpr TraceWriter(int descriptor = -1) : descriptor_(descriptor) {}
-  void set_descriptor(int descriptor) { descriptor_ = descriptor; }
-  void record(const Obs& obs);
-  void flush();  // what cannot be written is dropped: a program never waits or fails for its trace
+  explicit Range(const char* name) : open_(push != nullptr) {
+    if (open_) push(name);
+  }
+  ~Range() {
+    if (open_) pop();
+  }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
 
  private:
-  void put(uint64_t number);
-  int descriptor_;
-  size_t at_ = 0;
-  char text_[8192] = {};
+  bool open_;
 };
 
-// One line without its end; false when it is none.
-bool parse_trace_line(const char* line, size_t bytes, Obs* obs);
-
-}  // namespace AIRamp::Interposer
+}  // namespace AIRamp::Interposer::trace

@@ -8,6 +8,7 @@
 
 #include "bf16.hpp"
 #include "library.hpp"
+#include "trace.hpp"
 
 namespace AIRamp::Interposer {
 namespace {
@@ -116,6 +117,7 @@ void WireChannel::fit(std::size_t count) {
 
 WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t count) {
   const MpiLibrary& m = mpi();
+  trace::start();
   void* place = mmap(nullptr, sizeof(WireChannel), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   auto* channel = place == MAP_FAILED ? nullptr : new (place) WireChannel;
   Handle comm = 0;
@@ -197,24 +199,28 @@ int WireChannel::irecv(std::uint16_t* data, std::size_t count, int peer, int tag
   return m.Irecv(data, static_cast<int>(count), m.uint16, peer, tag, comm_, reinterpret_cast<Handle*>(request));
 }
 
-// To all other ranks, from slot.sums.
-int WireChannel::send_sums(Slot& slot, std::size_t count, Work* work) {
-  std::size_t handle = mpi().handle_size;
-  for (int i = 1; i < size_; i++) {
-    char* request = slot.gather_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1);
-    if (int e = isend(slot.sums, count, (rank_ + i) % size_, kSums, request, work)) return e;
-  }
-  return 0;
+// This rank's sums, likewise.
+int WireChannel::send_sums(Slot& slot, int step, std::size_t count, Work* work) {
+  char* request = slot.gather_requests + mpi().handle_size * static_cast<std::size_t>(size_ + step - 2);
+  if (step > 1)
+    if (int e = wait(request - mpi().handle_size, 1)) return e;
+  return isend(slot.sums, count, (rank_ + step) % size_, kSums, request, work);
+}
+
+// The rest of them, and until the others' have come.
+int WireChannel::finish_sums(Slot& slot, std::size_t count, Work* work) {
+  for (int step = 2; step < size_; step++)
+    if (int e = send_sums(slot, step, count, work)) return e;
+  return wait(slot.gather_requests, 2 * (size_ - 1));
 }
 
 int WireChannel::wait(char* requests, int count) {
   return mpi().Waitall(count, reinterpret_cast<Handle*>(requests), mpi().statuses_ignore);
 }
 
-// Sends each other rank its shard of the chunk, and asks for theirs of ours. Empty shards travel too: as empty
-// messages, which keeps the pairs alike.
+// Asks the other ranks for their addends of this rank's shard, and begins to send them those of theirs. Empty shards travel
+// too, as empty messages, which keeps the pairs alike.
 int WireChannel::scatter(Slot& slot, const float* from, Work* work) {
-  const auto& k = bf16::kernels();
   std::size_t mine = shard_begin(slot.count, rank_ + 1) - shard_begin(slot.count, rank_);
   std::size_t handle = mpi().handle_size;
   for (int i = 1; i < size_; i++) {
@@ -222,26 +228,35 @@ int WireChannel::scatter(Slot& slot, const float* from, Work* work) {
     char* request = slot.scatter_requests + handle * static_cast<std::size_t>(i - 1);
     if (int e = irecv(slot.incoming + mine * static_cast<std::size_t>(i - 1), mine, peer, kAddends, request)) return e;
   }
-  for (int i = 1; i < size_; i++) {
-    int peer = (rank_ + i) % size_;
-    std::size_t begin = shard_begin(slot.count, peer), n = shard_begin(slot.count, peer + 1) - begin;
-    {
-      Timed timed(&work->pack_nanoseconds);
-      k.pack_bf16_v4(from + slot.at + begin, slot.outgoing + begin, n);
-    }
-    char* request = slot.scatter_requests + handle * static_cast<std::size_t>(size_ - 1 + i - 1);
-    if (int e = isend(slot.outgoing + begin, n, peer, kAddends, request, work)) return e;
+  return send_addends(slot, 1, from, work);
+}
+
+// To the rank that is `step` further, which gets from us while we get from the rank that is as much before. One rank at
+// a time: many senders at once to one receiver, or many flows through one queue, cost more than they gain.
+int WireChannel::send_addends(Slot& slot, int step, const float* from, Work* work) {
+  int peer = (rank_ + step) % size_;
+  std::size_t begin = shard_begin(slot.count, peer), n = shard_begin(slot.count, peer + 1) - begin;
+  {
+    Timed timed(&work->pack_nanoseconds);
+    trace::Range range("AIRamp:BF16-Pack");
+    bf16::kernels().pack_bf16_v4(from + slot.at + begin, slot.outgoing + begin, n);
   }
-  return 0;
+  char* request = slot.scatter_requests + mpi().handle_size * static_cast<std::size_t>(size_ + step - 2);
+  if (step > 1)
+    if (int e = wait(request - mpi().handle_size, 1)) return e;
+  return isend(slot.outgoing + begin, n, peer, kAddends, request, work);
 }
 
 // Sums this rank's shard, in the same order each time, and sends it to all.
 int WireChannel::reduce(Slot& slot, const float* from, float* to, Work* work) {
+  for (int step = 2; step < size_; step++)
+    if (int e = send_addends(slot, step, from, work)) return e;
   if (int e = wait(slot.scatter_requests, 2 * (size_ - 1))) return e;
   const auto& k = bf16::kernels();
   std::size_t begin = shard_begin(slot.count, rank_), n = shard_begin(slot.count, rank_ + 1) - begin;
   {
     Timed timed(&work->pack_nanoseconds);
+    trace::Range range("AIRamp:BF16-Sum");
     for (std::size_t b = 0; b < n; b += kBlock) {
       std::size_t length = n - b < kBlock ? n - b : kBlock;
       float sum[kBlock];
@@ -260,14 +275,16 @@ int WireChannel::reduce(Slot& slot, const float* from, float* to, Work* work) {
                       slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
       return e;
   }
-  return send_sums(slot, n, work);
+  return send_sums(slot, 1, n, work);
 }
 
 // Takes the other ranks' sums.
 int WireChannel::collect(Slot& slot, float* to, Work* work) {
-  if (int e = wait(slot.gather_requests, 2 * (size_ - 1))) return e;
+  std::size_t mine = shard_begin(slot.count, rank_ + 1) - shard_begin(slot.count, rank_);
+  if (int e = finish_sums(slot, mine, work)) return e;
   const auto& k = bf16::kernels();
   Timed timed(&work->pack_nanoseconds);
+  trace::Range range("AIRamp:BF16-Unpack");
   for (int peer = 0; peer < size_; peer++) {
     std::size_t begin = shard_begin(slot.count, peer), n = shard_begin(slot.count, peer + 1) - begin;
     if (peer != rank_) k.unpack_bf16_v4(slot.incoming + begin, to + slot.at + begin, n);
@@ -346,7 +363,7 @@ int WireChannel::sum_d(const float* from, float* to, std::size_t count, Work* wo
                         kSums, slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
         return e;
     }
-    if (int e = send_sums(slot, n, work)) return e;
+    if (int e = send_sums(slot, 1, n, work)) return e;
     if (int e = collect(slot, to, work)) return e;
   }
   return 0;
@@ -368,8 +385,8 @@ int WireChannel::gather(const float* from, float* to, std::size_t count, Work* w
                         slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
         return e;
     }
-    if (int e = send_sums(slot, n, work)) return e;
-    if (int e = wait(slot.gather_requests, 2 * (size_ - 1))) return e;
+    if (int e = send_sums(slot, 1, n, work)) return e;
+    if (int e = finish_sums(slot, n, work)) return e;
     // This rank's own part is rounded as well: all end with the same bits.
     for (std::size_t peer = 0; peer < size; peer++)
       k.unpack_bf16_v4(peer == static_cast<std::size_t>(rank_) ? slot.sums : slot.incoming + n * peer,

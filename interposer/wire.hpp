@@ -93,7 +93,9 @@ class WireChannel {
   int collect(Slot& slot, float* to, Work* work);
   int isend(const std::uint16_t* data, std::size_t count, int peer, int tag, char* request, Work* work);
   int irecv(std::uint16_t* data, std::size_t count, int peer, int tag, char* request);
-  int send_sums(Slot& slot, std::size_t count, Work* work);
+  int send_addends(Slot& slot, int step, const float* from, Work* work);
+  int send_sums(Slot& slot, int step, std::size_t count, Work* work);
+  int finish_sums(Slot& slot, std::size_t count, Work* work);
   int wait(char* requests, int count);
 
   Handle comm_ = 0;

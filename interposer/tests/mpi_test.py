@@ -113,7 +113,8 @@ class Mpi(unittest.TestCase):
         self.assertIn("AIRAMP_BF16_WIRE=1", self.stdout)
 
     def test_between_processes_of_one_host_nothing_is_compressed(self):
-        report, _ = self.run_airamp(["--bf16-wire"], [*MPIRUN, "-n", 2, PROGRAM, *EXACT])
+        report, said = self.run_airamp(["--bf16-wire"], [*MPIRUN, "-n", 2, PROGRAM, *EXACT])
+        self.assertEqual(said.count("bf16-wire was on, but never active: all ranks are on one host"), 1)
         self.assertEqual(self.wire(report)["calls"], 0)
         self.assertIn("all ranks are on one host", self.wire(report)["reason"])
 
@@ -153,6 +154,20 @@ class Mpi(unittest.TestCase):
         report, _ = self.run_airamp(["--bf16-wire=always"], [*MPIRUN, "-n", 2, PROGRAM, "spawn"])
         self.assertEqual(self.wire(report)["calls"], 0)
         self.assertGreater(report["hooks"]["MPI_Allreduce"]["passed"], 0)
+
+    def test_profilers_see_ranges(self):
+        """A library as NVIDIA's profilers name one, and a fake of AMD's, write down what is pushed and popped."""
+        profilers = BUILD / "lib/profilers"
+        for changes in ({"NVTX_INJECTION64_PATH": str(profilers / "libnvtx_tool.so")},
+                        {"HSA_TOOLS_LIB": "any", "LD_LIBRARY_PATH": str(profilers)}):
+            with self.subTest(changes), tempfile.TemporaryDirectory() as folder:
+                log = pathlib.Path(folder) / "ranges"
+                self.run_airamp(["--bf16-wire=always"], [*MPIRUN, "-n", 2, PROGRAM, "specials"], RANGES=str(log), **changes)
+                ranges = log.read_text().split("\n")
+                # Two ranks, one chunk: each packs, sums and unpacks once, and ends what it begins.
+                for name in ("Pack", "Sum", "Unpack"):
+                    self.assertEqual(ranges.count(f"push AIRamp:BF16-{name}"), 2)
+                self.assertEqual(ranges.count("pop"), 6)
 
     def test_fortran(self):
         fortran = str(BUILD / "bin/fortran_program")

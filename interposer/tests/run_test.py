@@ -178,6 +178,8 @@ class Run(unittest.TestCase):
                         ["/usr/bin/python3", "-c", "import ctypes, subprocess; print(subprocess.run(['ls', '/'], "
                          "capture_output=True).stdout, ctypes.CDLL(None).getpid() > 0)"],
                         ["git", "--version"], ["perl", "-e", "print join(',', map { $_ * 2 } 1 .. 5)"]):
+            if command[0] in ("git", "perl") and not shutil.which(command[0]):
+                continue  # not every machine has these; each has the others
             with self.subTest(command[0]):
                 plain = self.start(command)
                 _, hooked = self.airamp(*command)
