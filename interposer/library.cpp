@@ -195,17 +195,18 @@ __attribute__((constructor)) void start() {
   __register_atfork(nullptr, nullptr, after_fork, &__dso_handle);
 }
 
-// A mechanism that was asked for, whose interface the program uses, and that never did anything says so once; of a job's
-// ranks the first does.
+// A mechanism that was asked for, whose interface the program uses, and that never did anything says so once; of a
+// job's ranks the first does.
 void say_what_stayed_idle() {
   for (const char* variable : {"PMIX_RANK", "PMI_RANK"}) {
     const char* rank = getenv(variable);
     if (rank && !is(rank, "0")) return;
   }
-  constexpr Call kUsed[kMechanismCount][3] = {{Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce},
-                                              {Call::clCreateBuffer, Call::cuMemAlloc_v2, Call::hipMalloc},
-                                              {Call::clEnqueueWriteBuffer, Call::clEnqueueReadBuffer, Call::clEnqueueReadBuffer},
-                                              {Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce}};
+  constexpr Call kUsed[kMechanismCount][3] = {
+      {Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce},
+      {Call::clCreateBuffer, Call::cuMemAlloc_v2, Call::hipMalloc},
+      {Call::clEnqueueWriteBuffer, Call::clEnqueueReadBuffer, Call::clEnqueueReadBuffer},
+      {Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce}};
   for (unsigned m = 0; m < kMechanismCount; m++) {
     const MechanismRow& row = page->mechanisms[m];
     // A shadow run is about the wire, but sends nothing for good.

@@ -218,8 +218,8 @@ int WireChannel::wait(char* requests, int count) {
   return mpi().Waitall(count, reinterpret_cast<Handle*>(requests), mpi().statuses_ignore);
 }
 
-// Asks the other ranks for their addends of this rank's shard, and begins to send them those of theirs. Empty shards travel
-// too, as empty messages, which keeps the pairs alike.
+// Asks the other ranks for their addends of this rank's shard, and begins to send them those of theirs. Empty shards
+// travel too, as empty messages, which keeps the pairs alike.
 int WireChannel::scatter(Slot& slot, const float* from, Work* work) {
   std::size_t mine = shard_begin(slot.count, rank_ + 1) - shard_begin(slot.count, rank_);
   std::size_t handle = mpi().handle_size;

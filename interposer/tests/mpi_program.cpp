@@ -3,6 +3,9 @@
 
 #include <dlfcn.h>
 #include <mpi.h>
+#ifdef OPEN_MPI
+#include <mpi-ext.h>
+#endif
 
 #include <cmath>
 #include <cstdint>
@@ -165,6 +168,24 @@ void untouched() {
     float first = outputs[static_cast<std::size_t>(which)][0];
     EXPECT(std::fabs(first - static_cast<float>(size) * 1.00001f) < 1e-5, "%.9g", first);
   }
+
+#ifdef OPEN_MPI
+  // Persistent, two at a time, started twice.
+  MPI_Request persistent[2];
+  for (std::size_t k = 0; k < 2; k++)
+    MPIX_Allreduce_init(x.data(), outputs[k].data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, MPI_INFO_NULL,
+                        &persistent[k]);
+  for (int round = 0; round < 2; round++) {
+    for (std::size_t k = 0; k < 2; k++) outputs[k][9] = 0;
+    MPI_Startall(2, persistent);
+    int flag = 0;
+    while (!flag) MPI_Test(&persistent[1], &flag, MPI_STATUS_IGNORE);
+    MPI_Wait(&persistent[0], MPI_STATUS_IGNORE);
+    for (std::size_t k = 0; k < 2; k++)
+      EXPECT(std::fabs(outputs[k][9] - static_cast<float>(size) * 1.00001f) < 1e-5, "%.9g", outputs[k][9]);
+  }
+  for (MPI_Request& request : persistent) MPI_Request_free(&request);
+#endif
 
   // Two groups that talk through an intercommunicator.
   if (size >= 2) {

@@ -73,6 +73,7 @@ class Mpi(unittest.TestCase):
                 report, _ = self.run_airamp(["--bf16-wire=always"], [*MPIRUN, "-n", ranks, PROGRAM, "untouched"])
                 self.assertEqual(self.wire(report)["calls"], 0)
                 self.assertEqual(report["hooks"]["MPI_Iallreduce"]["passed"], 3 * ranks)
+                self.assertEqual(report["hooks"]["MPIX_Allreduce_init"]["passed"], 2 * ranks)
 
     def test_a_plain_run_only_observes(self):
         report, _ = self.run_airamp([], [*MPIRUN, "-n", 2, PROGRAM, *EXACT])

@@ -23,6 +23,10 @@ class Run(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
 
+    def leave_out(self, reason):
+        print(f"{self.id()} is skipped: {reason}.", file=sys.stderr)
+        self.skipTest(reason)
+
     def start(self, command, code=0, **changes):
         values = {k: v for k, v in os.environ.items() if not k.startswith(("AIRAMP", "LD_PRELOAD"))} | changes
         result = subprocess.run([str(c) for c in command], env=values, capture_output=True, text=True, timeout=60)
@@ -82,7 +86,7 @@ class Run(unittest.TestCase):
 
     def test_setuid_programs_are_left_alone(self):
         if os.geteuid() != 0:
-            self.skipTest("only root can make a program that runs as another user")
+            self.leave_out("only root can make a program that runs as another user")
         program = self.compile("gcc")
         self.folder.chmod(0o755)
         os.chown(program, 65534, 65534)
@@ -142,6 +146,7 @@ class Run(unittest.TestCase):
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
+            process.stdout.close()
         # Nothing is left of a process that was killed.
         self.start([AIRAMP, "status", process.pid], code=2)
         self.assertFalse(pathlib.Path(f"/dev/shm/airamp-{os.geteuid()}/{process.pid}").exists())
@@ -149,7 +154,7 @@ class Run(unittest.TestCase):
     def test_put_into_every_program(self):
         """In a mount namespace whose /etc is a copy, with the library where only root can write."""
         if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
-            self.skipTest("only root can try another /etc/ld.so.preload")
+            self.leave_out("only root can try another /etc/ld.so.preload")
         script = f"""
             set -e
             mount -t tmpfs none /mnt; mkdir -p /mnt/etc /mnt/bin /mnt/lib; chmod 755 /mnt /mnt/*
