@@ -63,8 +63,8 @@ std::string sentence(const Change& c) {
          ", because " + c.reason + "; " + name(c.stage) + (c.effect.empty() ? "." : ": " + c.effect + ".");
 }
 
-Controller::Controller(Policy policy, Settings initial, std::function<void(const std::string&)> log)
-    : policy_(policy), settings_(std::move(initial)), log_(std::move(log)) {
+Controller::Controller(Policy policy, const Settings& initial, std::function<void(const std::string&)> log)
+    : policy_(policy), settings_(initial), log_(std::move(log)) {
   if (policy_.mode == Mode::off) set_mode(Mode::off, 0);
 }
 

@@ -58,7 +58,7 @@ std::string sentence(const Change& change);  // "OCL_CHUNK_BYTES: 4 MiB to 8 MiB
 
 class Controller {
  public:
-  Controller(Policy policy, Settings initial, std::function<void(const std::string&)> log);
+  Controller(Policy policy, const Settings& initial, std::function<void(const std::string&)> log);
 
   // Takes in one look. True when `settings()` changed and is to be published.
   bool step(const Observation& seen);

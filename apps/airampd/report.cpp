@@ -172,7 +172,7 @@ std::string metrics(const Observation& seen, const Controller& controller, const
   for (int i = 0; i < kKeyCount; ++i)
     sample("airampd_tuning_held", std::string("key=\"") + kKeys[i].name + "\"",
            double(controller.settings().held[size_t(i)]));
-  single("airampd_generation", "counter", "Publications so far.", double(facts.generation));
+  single("airampd_generation", "gauge", "Number of the publication in force.", double(facts.generation));
   single("airampd_edits_rejected_total", "counter", "Edits by hand that were refused.", double(facts.rejected_edits));
   single("airampd_publish_failures_total", "counter", "Publications that failed.", double(facts.publish_failures));
   family("airampd_changes_total", "counter", "Changes by how they ended.");
