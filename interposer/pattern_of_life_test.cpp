@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "interposer/trace.hpp"
+#include "interposer/allocation_trace.hpp"
 
 namespace AIRamp::Interposer {
 namespace {

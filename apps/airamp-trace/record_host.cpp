@@ -10,7 +10,7 @@
 
 #include <atomic>
 
-#include "interposer/trace.hpp"
+#include "interposer/allocation_trace.hpp"
 
 extern "C" {
 // glibc's own allocator under names that nobody replaces.

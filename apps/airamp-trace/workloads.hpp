@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ai_vmm/types.hpp"
-#include "interposer/trace.hpp"
+#include "interposer/allocation_trace.hpp"
 
 namespace AIRamp::Trace {
 
