@@ -41,7 +41,6 @@ class Session {
 
 struct LoadOptions {
   int threads = 1;
-  bool deterministic = false;
   bool probe = false;  // will never run: only whether the model is taken matters
 };
 

@@ -195,6 +195,13 @@ class Engine : public hosted::Engine {
   std::string identity() const override { return "onnxruntime " + runtime().version + " " + device_.name; }
   std::span<const int> opsets() const override { return runtime().opsets; }
   OnnxWeights weights() const override { return OnnxWeights::beside; }
+  std::optional<hosted::Deviation> deviation(const AiVmmGraph& g, const AiVmmNode& n) const override {
+    if (backend::view(n.op) != "Mod" || !is_float(static_cast<DType>(g.values[n.inputs[0]]->dtype)))
+      return std::nullopt;
+    for (uint32_t k = 0; k < n.attribute_count; ++k)
+      if (backend::view(n.attributes[k]->name) == "fmod" && n.attributes[k]->i == 1) return std::nullopt;
+    return {{AI_VMM_REFUSED_ATTRIBUTE, "ONNX Runtime fails at run time on floats without fmod"}};
+  }
 
   Result<std::shared_ptr<hosted::Session>> load(const OnnxModel& model, const hosted::LoadOptions& how) override {
     const Runtime& r = runtime();
