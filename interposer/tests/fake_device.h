@@ -1,6 +1,6 @@
 // A fake of a device for tests of libairamp.so: not a driver. The processor cannot touch its memory; what is launched
-// happens late, at the next synchronisation; freed memory is filled with 0xdd; 64 MiB in all. A real driver's free waits for
-// what was launched, and so does this one's.
+// happens late, at the next synchronisation; freed memory is filled with 0xdd; 64 MiB in all. A real driver's free
+// waits for what was launched, and so does this one's.
 #pragma once
 
 #define _GNU_SOURCE
