@@ -48,6 +48,14 @@ constexpr Setting kSettings[] = {
      "The cpu backend prints the time of each step to stderr when a deployment ends. Read once a process.", ""},
     {"plugins", Kind::text, "files", "",
      "Backends to load beside those of the build: plugins (.so) or folders of them, separated by colons.", ""},
+    {"isolate", Kind::text, "names", "",
+     "Backends that run in a process of their own, so that a crash costs the device alone: names, files of plugins, or "
+     "plugins for all of them, separated by commas.",
+     ""},
+    {"isolate_limit_ms", Kind::integer, "ms", "30000",
+     "An isolated backend that answers a call no sooner is killed, and its devices are lost.", "", 1},
+    {"plugin_host", Kind::text, "file", "",
+     "The program that isolated backends run in; without it aivmm-plugin-host beside this program or library.", ""},
     {"failover", Kind::text, "", "auto",
      "Devices on which requests run when the chosen one fails, separated by commas; none, or auto: cpu, then "
      "reference.",

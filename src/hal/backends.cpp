@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "base/memory_budget.hpp"
 #include "base/text.hpp"
+#include "hal/isolate/isolate.hpp"
 
 namespace ai_vmm {
 
@@ -133,6 +134,17 @@ Result<AiVmmBackendEntry> load_plugin(const std::string& file) {
 
 namespace {
 
+// Whether the setting `isolate` names this backend. A plugin's name before it is loaded is that of its file.
+bool isolated(const std::string& name, const std::string& file) {
+  auto config = Config::load();
+  if (!config.ok()) return false;
+  for (std::string_view part : split(config->text("isolate"), ',')) {
+    part = trim(part);
+    if (part == name || (!file.empty() && (part == file || part == "plugins"))) return true;
+  }
+  return false;
+}
+
 // Everything connected so far. Entries are never removed, and pointers to them stay valid.
 class Registry {
  public:
@@ -148,7 +160,7 @@ class Registry {
       auto [it, fresh] = known_.try_emplace(b.name);
       if (fresh) {
         it->second = {b.name, "built in", nullptr, b.automatic, ""};
-        settle(it->second, connect(b.entry));
+        settle(it->second, isolated(b.name, "") ? isolate::connect(b.name) : connect(b.entry));
       }
       return &it->second;
     }
@@ -161,11 +173,13 @@ class Registry {
     if (fresh) {
       Backend& b = it->second;
       b = {std::filesystem::path(file).stem(), file, nullptr, false, ""};
-      auto entry = load_plugin(file);
-      if (entry.ok())
+      if (isolated(b.name, file)) {
+        settle(b, isolate::connect(file));
+      } else if (auto entry = load_plugin(file); entry.ok()) {
         settle(b, connect(*entry));
-      else
+      } else {
         b.problem = entry.status().message();
+      }
       if (b.api) b.name = b.api->name;
     }
     return &it->second;

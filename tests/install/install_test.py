@@ -56,6 +56,10 @@ def main():
         said = json.loads(run(aivmm, "run", at / "net.onnx", "--random", "1", "--strict", "--json", "--backend", "trio",
                               env={**os.environ, "AI_VMM_PLUGINS": str(at / "trio")}, stdout=subprocess.PIPE).stdout)
         assert said["backend"] == "trio" and said["fallback_nodes"] == 0, said
+        said = json.loads(run(aivmm, "run", at / "net.onnx", "--random", "1", "--strict", "--json", "--backend", "trio",
+                              env={**os.environ, "AI_VMM_PLUGINS": str(at / "trio"), "AI_VMM_ISOLATE": "plugins"},
+                              stdout=subprocess.PIPE).stdout)
+        assert said["backend"] == "trio", said
         version = run(at / "prefix" / "bin" / "aivmm", "--version", stdout=subprocess.PIPE).stdout
         assert version.startswith("aivmm "), version
 

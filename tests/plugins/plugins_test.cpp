@@ -1,12 +1,15 @@
 // Plugins of every kind against the host: right ones, old and new ones, and broken ones, which plugin-check must find.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <thread>
 
 #include "certify/certify.hpp"
 #include "hal/backends.hpp"
 #include "hal/device.hpp"
 #include "ops/op.hpp"
+#include "runtime/deployment.hpp"
 
 namespace ai_vmm {
 namespace {
@@ -31,9 +34,9 @@ Status run_relu(const std::string& device_name) {
   auto executable = AI_VMM_TAKE(device->compile(relu(), {}));
   Tensor x = Tensor::vector<float>({-1, 2, -3, 4});
   const Tensor* in[] = {&x};
-  std::vector<Tensor> out(1);
+  Tensor y, *out[] = {&y};
   AI_VMM_TRY(executable->run(in, out, {}));
-  if (!identical(out[0], Tensor::vector<float>({0, 2, 0, 4}))) return Status(Code::internal, "The result is wrong.");
+  if (!identical(y, Tensor::vector<float>({0, 2, 0, 4}))) return Status(Code::internal, "The result is wrong.");
   return {};
 }
 
@@ -156,6 +159,123 @@ TEST(Plugins, AreFoundByTheSetting) {
   for (const DeviceDescription& d : list_devices()) told |= d.problem.find("exports no") != std::string::npos;
   EXPECT_TRUE(told);  // the broken one is in the list, with the reason
   unsetenv("AI_VMM_PLUGINS");
+}
+
+// ---------------------------------------------------------------- in a process of their own
+
+// Another spelling of the path is another plugin to the registry.
+std::string isolated(const std::string& name) { return "file:" + std::string(PLUGINS) + "./" + name + ".so"; }
+
+class Isolated : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    setenv("AI_VMM_ISOLATE", "plugins", 1);
+    setenv("AI_VMM_ISOLATE_LIMIT_MS", "500", 1);
+  }
+  void TearDown() override {
+    unsetenv("AI_VMM_ISOLATE");
+    unsetenv("AI_VMM_ISOLATE_LIMIT_MS");
+  }
+};
+
+TEST_F(Isolated, RunsAsInside) {
+  EXPECT_EQ(why(run_relu(isolated("three"))), "");
+  EXPECT_EQ(why(run_relu(isolated("frozen"))), "");
+  EXPECT_EQ(why(run_relu(isolated("LEVEL_ONE"))), "");
+  auto device = Device::open(isolated("three"));
+  ASSERT_TRUE(device.ok());
+  EXPECT_EQ((*device)->name(), "chip of three functions");
+  auto executable = (*device)->compile(relu(), {});
+  ASSERT_TRUE(executable.ok());
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 1; i < 40; ++i) {
+        std::vector<float> v(size_t(i * 50), float(t + 1));  // the region grows
+        Tensor x = Tensor::vector(v);
+        const Tensor* in[] = {&x};
+        Tensor y, *out[] = {&y};
+        if (i % 2) y = *Tensor::make(DType::f32, {i * 50});  // in place, or from allocate
+        if (!(*executable)->run(in, out, {}).ok() || !identical(y, x)) ++wrong;
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+  volatile int32_t given_up = 1;
+  Tensor x = Tensor::vector<float>({1});
+  const Tensor* in[] = {&x};
+  Tensor y, *out[] = {&y};
+  EXPECT_EQ((*executable)->run(in, out, {.cancel = &given_up}).code(), Code::cancelled);
+}
+
+TEST_F(Isolated, WhatCannotBeLoadedSaysWhy) {
+  auto device = Device::open(isolated("NEXT_MAJOR"));
+  ASSERT_FALSE(device.ok());
+  EXPECT_NE(device.status().message().find("another major version"), std::string::npos) << device.status().message();
+}
+
+// Runs until the device is lost; the failure of that run.
+Status until_lost(const std::string& name) {
+  auto device = AI_VMM_TAKE(Device::open(name));
+  auto executable = AI_VMM_TAKE(device->compile(relu(), {}));
+  Tensor x = Tensor::vector<float>({1});
+  const Tensor* in[] = {&x};
+  for (int i = 0; i < 20; ++i) {
+    Tensor y, *out[] = {&y};
+    Status s = executable->run(in, out, {});
+    if (s.ok()) continue;
+    EXPECT_EQ(s.device_state(), DeviceState::lost);
+    EXPECT_EQ(device->state().device_state(), DeviceState::lost);
+    return s;
+  }
+  return {};
+}
+
+TEST_F(Isolated, ACrashCostsTheDeviceAlone) {
+  Status s = until_lost(isolated("CRASHES"));
+  EXPECT_NE(s.message().find("was ended by signal Segmentation fault"), std::string::npos) << s.message();
+  EXPECT_EQ(why(run_relu(isolated("CRASHES"))), "");  // opened anew, in a new process
+}
+
+TEST_F(Isolated, AHangIsKilled) {
+  Status s = until_lost(isolated("HANGS"));
+  EXPECT_NE(s.message().find("did not answer for 500 ms and was killed"), std::string::npos) << s.message();
+  EXPECT_EQ(why(run_relu(isolated("HANGS"))), "");
+}
+
+TEST_F(Isolated, ADeploymentOutlivesTheCrashesOfItsDevice) {
+  auto impl = std::make_shared<Deployment::Impl>();
+  auto g = relu();
+  impl->set_interface(*g);
+  impl->memory_limit = 1 << 30;
+  impl->threads = 1;
+  FailoverChain::Maker make = [g](const std::string& name) -> Result<FailoverChain::Made> {
+    std::shared_ptr<Device> device[] = {AI_VMM_TAKE(Device::open(name))};
+    PlanFacts facts;
+    return FailoverChain::Made{AI_VMM_TAKE(make_plan(g, device, {}, facts)), device[0]->name()};
+  };
+  auto first = make(isolated("CRASHES"));
+  ASSERT_TRUE(first.ok()) << first.status().message();
+  impl->plan = first->plan;
+  impl->failover = std::make_unique<FailoverChain>(std::vector<std::string>{isolated("CRASHES"), "cpu"},
+                                                   *std::move(first), make, std::chrono::milliseconds(1));
+  Deployment d(impl);
+  std::atomic<int> failed{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 60; ++i) {
+        auto out = d.run({{"x", Tensor::vector<float>({-1, float(t * 100 + i)})}});
+        if (!out.ok() || !identical(out->at("y").tensor(), Tensor::vector<float>({0, float(t * 100 + i)}))) ++failed;
+        std::this_thread::sleep_for(std::chrono::microseconds(500));
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(failed, 0);
+  int64_t moved = 0;
+  for (const auto& f : d.report().failovers) moved += f.requests;
+  EXPECT_GE(moved, 2);  // it came back, and crashed again
 }
 
 }  // namespace
