@@ -191,6 +191,26 @@ class Airampd(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("belongs to another user", done.stderr)
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root can have a /dev/shm of its own")
+    def test_the_usual_places(self):
+        """In a mount namespace with an empty /dev/shm and /run, where somebody else took the name, or nobody did."""
+        script = f"""
+            mount -t tmpfs -o mode=1777 shm /dev/shm && mount -t tmpfs -o mode=755 run /run || exit 77
+            eval "$BEFORE"
+            {AIRAMPD} --period 0.2 2> {self.root}/log & daemon=$!
+            for i in $(seq 1000); do [ -e $PLACE/tuning.conf ] && break; sleep 0.01; done
+            stat -c '%a %u' $PLACE; {PROBE} < /dev/null | head -1; kill $daemon; wait $daemon"""
+        for place, before in (("/dev/shm/airamp-accel", ":"),
+                              ("/run/airamp-accel", f"mkdir /dev/shm/airamp-accel; chown {NOBODY} /dev/shm/airamp-accel"),
+                              ("/run/airamp-accel", "mkdir -m 1777 /dev/shm/airamp-accel"),
+                              ("/run/airamp-accel", "ln -s /run /dev/shm/airamp-accel")):
+            with self.subTest(before):
+                done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60,
+                                      env={"PATH": os.environ["PATH"], "PLACE": place, "BEFORE": before})
+                if done.returncode == 77:
+                    self.skipTest("no file system can be mounted here")
+                self.assertEqual(done.stdout, "755 0\npublished by airampd\n", done.stderr + (self.root / "log").read_text())
+
     @unittest.skipUnless(os.geteuid() == 0, "only root can give a program another owner")
     def test_programs_with_raised_rights_read_nothing(self):
         self.start()
