@@ -24,7 +24,7 @@ extern "C" void* __dso_handle;
 namespace AIRamp::Interposer {
 
 Options options;
-thread_local Thread thread __attribute__((tls_model("initial-exec")));
+constinit thread_local Thread thread __attribute__((tls_model("initial-exec"))) = {};
 std::atomic<void*> real_functions[kCallCount];
 Range real_ranges[kCallCount];
 
@@ -69,7 +69,9 @@ int open_page() {
   unlink(page_path);
   int file = openat(directory, strrchr(page_path, '/') + 1, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   close(directory);
-  if (file >= 0 && ftruncate(file, sizeof(Page)) == 0) return file;
+  // Reserved, not only sized: a full /dev/shm would stop the program when it counts its first call.
+  if (file >= 0 && syscall(SYS_fallocate, file, 0, 0L, sizeof(Page)) == 0) return file;
+  if (file >= 0) unlink(page_path);
   if (file >= 0) close(file);
   page_path[0] = 0;
   return -1;
@@ -264,13 +266,14 @@ std::int64_t now_ns() {
   return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
-std::uint32_t take_lane() {
-  std::uint32_t lane = lanes.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (lane > kLanes) {
-    lanes.store(kLanes, std::memory_order_relaxed);
-    lane = kLanes;
+std::atomic<std::uint64_t>* take_lane() {
+  std::uint32_t lane = lanes.fetch_add(1, std::memory_order_relaxed);
+  if (lane >= kLanes - 1) {
+    lanes.store(kLanes - 1, std::memory_order_relaxed);
+    lane = kLanes - 1;
+    thread.shares = true;
   }
-  return thread.lane = lane;
+  return thread.calls = page->calls[lane];
 }
 
 bool is_ours(const void* address) { return elf::object_of(address).contains(reinterpret_cast<const void*>(&say)); }

@@ -53,11 +53,12 @@ std::int64_t now_ns();
 void write_report();
 
 struct Thread {
-  std::uint32_t depth;  // of hooked calls that this thread is inside of
-  std::uint32_t lane;   // of the page's counters, from 1; 0: none yet
+  std::uint32_t depth;                // of hooked calls that this thread is inside of
+  bool shares;                        // its counters with other threads
+  std::atomic<std::uint64_t>* calls;  // its lane of the page's counters; null: none yet
 };
-extern thread_local Thread thread __attribute__((tls_model("initial-exec")));
-std::uint32_t take_lane();
+extern constinit thread_local Thread thread __attribute__((tls_model("initial-exec")));
+std::atomic<std::uint64_t>* take_lane();
 
 // A hooked call of this thread. Only the outermost is the program's own; what a vendor's library calls from inside is
 // not counted and passes through.
@@ -65,12 +66,11 @@ class HookedCall {
  public:
   explicit HookedCall(Call call) : outermost_(thread.depth++ == 0 && allowed(call)) {
     if (!outermost_) return;
-    std::uint32_t lane = thread.lane ? thread.lane : take_lane();
-    auto& count = page->calls[lane - 1][row_of(call)];
-    if (lane < kLanes) {
-      count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    } else {
+    auto& count = (thread.calls ? thread.calls : take_lane())[row_of(call)];
+    if (thread.shares) {
       count.fetch_add(1, std::memory_order_relaxed);
+    } else {
+      count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
   }
   ~HookedCall() { thread.depth--; }

@@ -124,7 +124,10 @@ std::vector<std::string> with_forwarding(std::vector<std::string> arguments,
   } else if (in_environment && *in_environment) {
     setenv("OMPI_MCA_mca_base_env_list", (in_environment + extended).c_str(), 1);
   } else {
-    arguments.insert(arguments.begin() + 1, added.begin(), added.end());
+    // The options are those of one program; a colon begins another one.
+    for (std::size_t i = 0; i < arguments.size(); i++)
+      if (i == 0 || arguments[i] == ":")
+        arguments.insert(arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1, added.begin(), added.end());
   }
   return arguments;
 }

@@ -87,6 +87,7 @@ TEST(Forwarding, ByOptionsOrByTheUsersListNeverBoth) {
   unsetenv("OMPI_MCA_mca_base_env_list");
   EXPECT_EQ(with_forwarding({"mpirun", "-n", "2", "a"}, {"X", "Y"}),
             (Words{"mpirun", "-x", "X", "-x", "Y", "-n", "2", "a"}));
+  EXPECT_EQ(with_forwarding({"mpirun", "a", ":", "b"}, {"X"}), (Words{"mpirun", "-x", "X", "a", ":", "-x", "X", "b"}));
   EXPECT_EQ(with_forwarding({"mpirun", "--mca", "mca_base_env_list", "A=1", "a"}, {"X"}),
             (Words{"mpirun", "--mca", "mca_base_env_list", "A=1;X", "a"}));
   setenv("OMPI_MCA_mca_base_env_list", "A", 1);

@@ -151,6 +151,28 @@ class Run(unittest.TestCase):
         self.start([AIRAMP, "status", process.pid], code=2)
         self.assertFalse(pathlib.Path(f"/dev/shm/airamp-{os.geteuid()}/{process.pid}").exists())
 
+    def test_what_goes_wrong_around_it_never_stops_the_program(self):
+        report = "/no/such/folder/report.json"
+        result = self.start([PITFALLS, "local", TOY], LD_PRELOAD=LIBRARY, AIRAMP_REPORT=report)
+        self.assertIn(f"airamp: The report {report} cannot be written: No such file or directory.", result.stderr)
+        garbage = self.folder / "garbage.json"
+        garbage.write_bytes(b'{"run": "' + bytes(range(256)) * 200)
+        self.start([PITFALLS, "local", TOY], LD_PRELOAD=LIBRARY, AIRAMP_REPORT=str(garbage))
+        self.assertEqual(json.loads(garbage.read_text())["processes"], 1)
+        self.start(["sh", "-c", f"exec 2>&-; exec {PITFALLS} local {TOY}"], LD_PRELOAD=LIBRARY, AIRAMP_REPORT=report)
+        # Numbers that are none, names that are too long.
+        self.start([PITFALLS, "local", TOY], LD_PRELOAD=LIBRARY, AIRAMP_BF16_MIN="x" * 5000, AIRAMP_OCL_CHUNK="-1",
+                   AIRAMP_DISABLE=",,," + "m" * 9000, AIRAMP_RUN="r" * 9000, AIRAMP_DEBUG="hooks")
+        if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+            self.leave_out("only root can try other /dev/shm and /proc")
+        folder = f"/dev/shm/airamp-{os.geteuid()}"
+        for trap in ("true", f"ln -s /tmp {folder}", f"touch {folder}", f"mkdir -m 777 {folder}",
+                     f"mkdir -m 700 {folder}; chown 65534 {folder}", "mount -t tmpfs none /proc",
+                     f"mkdir -m 700 {folder}; mount -t tmpfs -o size=8k,mode=700 none {folder}", "mount -o remount,ro /dev/shm"):
+            with self.subTest(trap):
+                script = f"mount -t tmpfs none /dev/shm; {trap}; exec env LD_PRELOAD={LIBRARY} {PITFALLS} local {TOY}"
+                self.start(["unshare", "-m", "bash", "-c", script])
+
     def test_put_into_every_program(self):
         """In a mount namespace whose /etc is a copy, with the library where only root can write."""
         if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
