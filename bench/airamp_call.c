@@ -1,9 +1,11 @@
 // Times calls for bench/airamp_overhead.py; nanoseconds a call on standard output.
 //   airamp_call toy       a function of three instructions, named as one of MPI's, in a library of its own
+//   airamp_call device LIBRARY   a block of 1 MiB of the tests' fake device made and freed
 //   airamp_call buffer    an OpenCL buffer of 1 MiB made and released, without a command queue
 
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -25,6 +27,21 @@ int main(int argc, char** argv) {
     for (int i = 0; i < kCalls; i++) sum += MPI_Iallreduce(0, 0, i, 0, 0, 0, 0);
     printf("%.3f\n", (now() - start) / kCalls);
     return sum == 42;
+  }
+  if (strcmp(argv[1], "device") == 0 && argc > 2) {
+    void* hip = dlopen(argv[2], RTLD_NOW);
+    if (!hip) return 2;
+    int (*allocate)(void**, size_t) = (int (*)(void**, size_t))dlsym(hip, "hipMalloc");
+    int (*release)(void*) = (int (*)(void*))dlsym(hip, "hipFree");
+    enum { kPairs = 100000 };
+    double start = 0;
+    for (int i = -100; i < kPairs; i++) {
+      void* block = NULL;
+      if (i == 0) start = now();
+      if (allocate(&block, 1 << 20) || release(block)) return 2;
+    }
+    printf("%.3f\n", (now() - start) / kPairs);
+    return 0;
   }
   cl_platform_id platform;
   cl_device_id device;

@@ -26,8 +26,8 @@ def environment(**changes):
     return kept | changes
 
 
-def call(program, what, **changes):
-    return float(subprocess.run([program, what], env=environment(**changes), capture_output=True, text=True, check=True).stdout)
+def call(program, *what, **changes):
+    return float(subprocess.run([program, *what], env=environment(**changes), capture_output=True, text=True, check=True).stdout)
 
 
 def start(**changes):
@@ -57,6 +57,10 @@ def main():
             ("start and end of /bin/true, ms", start, preload),
             ("clCreateBuffer and clReleaseMemObject on PoCL, as a layer, ns", lambda **e: call(program, "buffer", **e), layer),
             ("the same, with the pool, always", lambda **e: call(program, "buffer", **e), layer | {"AIRAMP_POOL": "always"}),
+            ("hipMalloc and hipFree on the tests' fake device, with the pool, ns",
+             lambda **e: call(program, "device", str(ROOT / "build/lib/libfake_hip.so"), **e), preload | {"AIRAMP_POOL": "always"}),
+            ("the same, synchronised late", lambda **e: call(program, "device", str(ROOT / "build/lib/libfake_hip.so"), **e),
+             preload | {"AIRAMP_POOL": "always", "AIRAMP_FREE_SYNC": "late"}),
         ]
         for label, measure, with_library in cases:
             plain, hooked = [], []

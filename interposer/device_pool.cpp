@@ -61,7 +61,7 @@ void DevicePool::trim_old(std::int64_t now) {
 
 void DevicePool::note(std::uintptr_t address, std::uintptr_t device, std::size_t size, std::int64_t creation_ns) {
   pthread_mutex_lock(&lock_);
-  live_.add({.key = address, .device = device, .size = size, .creation_ns = creation_ns, .keeping_ns = 0});
+  live_.add({.key = address, .device = device, .size = size, .creation_ns = creation_ns});
   pthread_mutex_unlock(&lock_);
 }
 
@@ -86,9 +86,11 @@ void DevicePool::synchronised(std::uintptr_t device, std::uint64_t since) {
   pthread_mutex_unlock(&lock_);
 }
 
-bool DevicePool::take(std::uintptr_t device, std::size_t size, std::int64_t start, std::uintptr_t* address) {
-  trim_old(start);
-  life_.observe({start, size, ObsKind::allocate});
+bool DevicePool::take(std::uintptr_t device, std::size_t size, std::uintptr_t* address) {
+  bool timed = takes_++ % kTimed == 0;
+  std::int64_t start = timed ? now_ns() : 0, coarse = coarse_now_ns();
+  trim_old(coarse);
+  life_.observe({coarse, size, ObsKind::allocate});
   unsigned found = kept_count_;
   for (unsigned i = kept_count_; i-- > 0 && found == kept_count_;)
     if (kept_[i].block.size == size && kept_[i].block.device == device) found = i;
@@ -107,9 +109,9 @@ bool DevicePool::take(std::uintptr_t device, std::size_t size, std::int64_t star
   *address = block.key;
   if (page->mechanisms[kPool].state != State::kActive)
     set_state(kPool, State::kActive, "bytes saved were not allocated anew");
-  note_gain(size, block.creation_ns - block.keeping_ns - (now_ns() - start));
-  block.keeping_ns = 0;
   live_.add(block);
+  if (timed) last_take_ns_ = now_ns() - start;
+  note_gain(size, block.creation_ns - last_keep_ns_ - last_take_ns_);
   return true;
 }
 
@@ -122,15 +124,16 @@ bool DevicePool::keep(std::uintptr_t address, bool* twice) {
   if (disarmed_ || captures_.load() > 0 || kept_count_ == kMostKept ||
       kept_bytes_ + block.size > static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>()))
     return false;
-  std::int64_t now = now_ns();
-  life_.observe({now, block.size, ObsKind::release});
+  bool timed = keeps_++ % kTimed == 0;
+  std::int64_t start = timed ? now_ns() : 0, coarse = coarse_now_ns();
+  life_.observe({coarse, block.size, ObsKind::release});
   // Programs may rely on a free that waits for the device, as the drivers' mostly does.
   std::uint64_t since = epoch_.load() + 1;
   if (!options.free_late && driver_.synchronise() != 0) return false;
-  kept_[kept_count_++] = {.block = block, .epoch = epoch_++, .since_ns = now};
+  kept_[kept_count_++] = {.block = block, .epoch = epoch_++, .since_ns = coarse};
   kept_bytes_ += block.size;
   if (!options.free_late) mark_synchronised(driver_.here(), since);
-  kept_[kept_count_ - 1].block.keeping_ns = now_ns() - now;
+  if (timed) last_keep_ns_ = now_ns() - start;
   return true;
 }
 

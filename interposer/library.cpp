@@ -266,6 +266,12 @@ std::int64_t now_ns() {
   return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
+std::int64_t coarse_now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
 std::atomic<std::uint64_t>* take_lane() {
   std::uint32_t lane = lanes.fetch_add(1, std::memory_order_relaxed);
   if (lane >= kLanes - 1) {

@@ -48,6 +48,7 @@ inline void gained(Mechanism mechanism, std::int64_t bytes, std::int64_t nanosec
 }
 
 std::int64_t now_ns();
+std::int64_t coarse_now_ns();  // some milliseconds old, for a quarter of the price
 
 // Writes this process's part of the report to options.report, adding to what others of the same run wrote.
 void write_report();
