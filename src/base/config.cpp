@@ -56,6 +56,11 @@ constexpr Setting kSettings[] = {
      "An isolated backend that answers a call no sooner is killed, and its devices are lost.", "", 1},
     {"plugin_host", Kind::text, "file", "",
      "The program that isolated backends run in; without it aivmm-plugin-host beside this program or library.", ""},
+    {"tuning_folder", Kind::text, "folder", "",
+     "Where measured choices of backends are kept between processes; none: nowhere. Without it aivmm/tuning in the "
+     "user's "
+     "cache.",
+     ""},
     {"failover", Kind::text, "", "auto",
      "Devices on which requests run when the chosen one fails, separated by commas; none, or auto: cpu, then "
      "reference.",

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -13,6 +14,7 @@
 #include "base/memory_budget.hpp"
 #include "base/text.hpp"
 #include "hal/isolate/isolate.hpp"
+#include "hal/tuning.hpp"
 
 namespace ai_vmm {
 
@@ -63,6 +65,15 @@ const AiVmmHost& host_services() {
     h.log = [](void*, int32_t level, const char* text, uint64_t size) {
       static constexpr LogLevel kLevels[] = {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error};
       log(kLevels[std::clamp(level, 0, 3)], {text, static_cast<size_t>(size)});
+    };
+    h.tuning_get = [](void*, AiVmmText key, char* value, uint64_t capacity) -> uint64_t {
+      auto kept = TuningStore::of_process().get(backend::view(key));
+      if (!kept) return 0;
+      std::memcpy(value, kept->data(), std::min<size_t>(kept->size(), size_t(capacity)));
+      return kept->size();
+    };
+    h.tuning_put = [](void*, AiVmmText key, AiVmmText value) {
+      TuningStore::of_process().put(backend::view(key), backend::view(value));
     };
     h.memory_charge = [](void*, int64_t bytes) -> int32_t {
       const auto& budget = MemoryBudget::current();
