@@ -22,7 +22,7 @@ enum class Precision { model, f32, bf16, int8, automatic };  // model: as the mo
 
 // How a model is loaded and placed. Zero, empty and unset mean: the configured value (`aivmm config`).
 struct DeployOptions {
-  std::string backend;  // "cpu", "reference", or "auto": the fastest by measurement
+  std::string backend;  // "cpu"; "auto", or names separated by commas: the fastest of ours, or of those, by measurement
   int threads = 0;      // at most; 0 and none configured: the fastest count that affinity and cgroup allow
   Precision precision = Precision::model;
   int64_t memory_limit = 0;          // bytes of tensors alive at once; 0: MemoryBudget's default share of the machine

@@ -294,10 +294,14 @@ std::optional<hosted::Deviation> find_deviation(const AiVmmGraph& g, const AiVmm
     if (op == "RoiAlign" && backend::view(a.name) == "mode" && backend::view(a.s) == "max")
       return {{AI_VMM_REFUSED_ATTRIBUTE, "OpenVINO's maximum is of other samples"}};
   }
-  if (op == "BitShift")
-    if (auto dtype = static_cast<DType>(g.values[n.inputs[0]]->dtype);
-        dtype == DType::i8 || dtype == DType::i16 || dtype == DType::i32 || dtype == DType::i64)
-      return {{AI_VMM_REFUSED_DTYPE, "OpenVINO shifts signed integers as unsigned ones, and saturates"}};
+  auto first = n.input_count && n.inputs[0] >= 0 ? static_cast<DType>(g.values[n.inputs[0]]->dtype) : DType::undefined;
+  const bool is_signed = first == DType::i8 || first == DType::i16 || first == DType::i32 || first == DType::i64;
+  if (op == "BitShift" && is_signed)
+    return {{AI_VMM_REFUSED_DTYPE, "OpenVINO shifts signed integers as unsigned ones, and saturates"}};
+  if ((first == DType::i8 || first == DType::u8) && (op == "Add" || op == "Sub" || op == "Mul" || op == "Pow"))
+    return {{AI_VMM_REFUSED_DTYPE, "OpenVINO saturates integers of 8 bits where they must wrap"}};
+  if (op == "HardSigmoid" && !is_float(first))
+    return {{AI_VMM_REFUSED_DTYPE, "OpenVINO rounds what HardSigmoid makes of integers"}};
   if (op == "DFT") return {{AI_VMM_REFUSED_ATTRIBUTE, "OpenVINO reads the axis only where opset 17 had it"}};
   if (op == "LSTM" && n.input_count > 7 && n.inputs[7] >= 0)
     return {{AI_VMM_REFUSED_ATTRIBUTE, "OpenVINO ignores the peephole weights"}};
