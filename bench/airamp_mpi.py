@@ -5,7 +5,7 @@
 Each rank is a host of its own: a network namespace with its own host name, joined to the others by a bridge, with a token
 bucket on its sending side. Open MPI's float32 algorithms and the compressed sum are run one after the other, in several
 rounds; the table has each one's best time, and its worst over best in brackets. The baseline of every ratio is the fastest
-float32 algorithm for that size. `--write` puts the table into bench/results/airamp_mpi.md.
+float32 algorithm for that size. `--write` puts the table into bench/results/airamp_mpi.md, or, for another rate, airamp_mpi_RATE.md.
 """
 
 import argparse
@@ -175,7 +175,8 @@ def main():
     text = "\n".join(lines)
     print(text)
     if options.write:
-        (ROOT / "bench/results/airamp_mpi.md").write_text(text)
+        suffix = "" if options.rate == "1gbit" else f"_{options.rate}"
+        (ROOT / f"bench/results/airamp_mpi{suffix}.md").write_text(text)
 
 
 if __name__ == "__main__":

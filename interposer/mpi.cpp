@@ -160,13 +160,16 @@ Record* channel_for(Call call, std::int64_t bytes, bool gathers, Handle comm) {
     why = "the communicator is not one";
   } else if (!record->why_not && !record->channel) {
     record->channel = WireChannel::open(comm, record->rank, record->size, elements(*record));
-    if (!record->channel) record->why_not = "some rank had no memory for the channel";
+    if (!record->channel) {
+      record->why_not = "some rank had no memory for the channel";
+    } else if (options.wire == Wire::kAuto && record->channel->one_host()) {
+      record->why_not = "all ranks are on one host, between whose processes there is no wire";
+      record->channel->close();
+      record->channel = nullptr;
+      set_state(kBf16Wire, State::kIdle, record->why_not);
+    }
   }
   if (record && record->why_not) why = record->why_not;
-  if (!why && options.wire == Wire::kAuto && record->channel->one_host()) {
-    why = "all ranks are on one host, between whose processes there is no wire";
-    set_state(kBf16Wire, State::kIdle, why);
-  }
   if (!why && options.wire == Wire::kAuto && !pays(*record, static_cast<double>(bytes), gathers)) {
     why = "rounding would cost more time than half the bytes save on this link";
     set_state(kBf16Wire, State::kIdle, why);
