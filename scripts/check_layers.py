@@ -1,9 +1,9 @@
 """Holds the includes of src/, apps/ and include/ against the order of layers. Prints every violation; exit 1 if any.
 
-base ← telemetry ← graph ← ops ← kit ← {import, passes, analysis, hal} ← {place, certify} ← plan ← runtime ← {the files of src/
+base ← telemetry ← graph ← ops ← kit ← gpu ← {import, passes, analysis, hal} ← {place, certify} ← plan ← runtime ← {the files of src/
 itself} ← apps.
 A layer sees itself and those before it; siblings do not see each other. A backend sees the plugin interface, base, graph,
-ops, kit and its own folder, never the host above them. The interposer sees only base.
+ops, kit, gpu and its own folder, never the host above them. The interposer sees only base.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ORDER = [{"base"}, {"telemetry"}, {"graph"}, {"ops"}, {"kit"}, {"import", "passes", "analysis", "hal"},
+ORDER = [{"base"}, {"telemetry"}, {"graph"}, {"ops"}, {"kit"}, {"gpu"}, {"import", "passes", "analysis", "hal"},
          {"place", "certify"}, {"plan"},
          {"runtime"}, {"src"}, {"interposer"}, {"apps", "tests"}]
 RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
@@ -52,7 +52,7 @@ def problem(layer, target):
     if layer == "include":
         return "installed headers see only installed headers"
     if layer.startswith("backends/"):
-        return None if RANK.get(other, 99) <= RANK["kit"] else f"a backend does not see {other}"
+        return None if RANK.get(other, 99) <= RANK["gpu"] else f"a backend does not see {other}"
     if layer == "interposer":
         return None if other == "base" else f"the interposer sees only base, not {other}"
     if layer not in RANK:

@@ -78,6 +78,12 @@ constexpr Setting kSettings[] = {
     {"onnxruntime_providers", Kind::text, "paths", "",
      "Libraries of execution providers for ONNX Runtime, separated by colons; those beside it are found by themselves.",
      ""},
+    {"device_profile", Kind::boolean, "", "false",
+     "Backends of accelerators print the time of each step to stderr when a deployment ends, waiting after each.", ""},
+    {"opencl_kernels", Kind::choice, "", "auto",
+     "Kernels of the opencl backend: wide for a few cores with wide registers, lanes for many narrow ones; auto: as the "
+     "device is.",
+     "auto|wide|lanes"},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
     {"as_onnxruntime", Kind::boolean, "", "false",
      "Python programs that import onnxruntime get AI VMM. Read from the environment when Python starts.", ""},

@@ -27,6 +27,9 @@ const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 namespace onnxruntime {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
+namespace opencl {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
 namespace openvino {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
@@ -43,6 +46,7 @@ std::span<const InTreeBackend> in_tree_backends() {
       {"reference", reference::entry, true},
       {"openvino", openvino::entry, false},
       {"onnxruntime", onnxruntime::entry, false},
+      {"opencl", opencl::entry, false},
       {"null", null::entry, false},
       {"sim", sim::entry, false},
   };

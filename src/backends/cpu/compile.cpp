@@ -5,6 +5,7 @@
 #include "backends/cpu/onednn.hpp"
 #include "backends/cpu/program_impl.hpp"
 #include "base/check.hpp"
+#include "kit/prepare.hpp"
 #include "ops/op.hpp"
 
 namespace ai_vmm::cpu {
@@ -301,7 +302,7 @@ Result<std::shared_ptr<const Program>> Program::compile(Graph region, const Opti
   p.options = options;
   p.name = region.name;
   p.pack = std::make_shared<Pack>();
-  AI_VMM_TRY(prepare(region));
+  AI_VMM_TRY(prepare(region, "cpu"));
   Lowering l{std::move(region), {}, p.options, p.pack};
   AI_VMM_TRY(run_passes(l));
   AI_VMM_TRY(Lower(l, p).run());

@@ -77,9 +77,6 @@ struct Lowering {
   std::shared_ptr<Pack> pack;
 };
 
-// Sizes that a run can know from the shapes of its inputs; folds constants; drops what nothing needs.
-Status prepare(Graph& graph);
-void remove_dead_nodes(Graph& graph);
 // The passes, in order; see passes.cpp.
 Status run_passes(Lowering& lowering);
 

@@ -1,11 +1,11 @@
-// Before any pass: every size must follow from the shapes of the region's inputs, or be made fresh inside the region.
+#include "kit/prepare.hpp"
+
 #include <algorithm>
 #include <unordered_map>
 
-#include "backends/cpu/program_impl.hpp"
 #include "ops/op.hpp"
 
-namespace ai_vmm::cpu {
+namespace ai_vmm {
 
 namespace {
 
@@ -125,7 +125,7 @@ void remove_dead_nodes(Graph& g) {
   g.nodes = std::move(kept);
 }
 
-Status prepare(Graph& g) {
+Status prepare(Graph& g, const char* backend) {
   AI_VMM_TRY(bind_symbols_to_inputs(g));
   constants_from_ints(g);
   for (ValueId v : g.inputs) g.value(v).constant = Tensor();
@@ -135,9 +135,9 @@ Status prepare(Graph& g) {
     for (ValueId v : n.outputs)
       if (v != kAbsent && (!g.value(v).type.is_tensor() || g.value(v).type.dtype == DType::undefined ||
                            g.value(v).type.dtype == DType::string))
-        return Status(Code::unimplemented, n.label() + " makes " + g.value(v).type.to_string() +
-                                               ", which the cpu backend does not hold; the host runs such operators.");
+        return Status(Code::unimplemented, n.label() + " makes " + g.value(v).type.to_string() + ", which the " +
+                                               backend + " backend does not hold; the host runs such operators.");
   return {};
 }
 
-}  // namespace ai_vmm::cpu
+}  // namespace ai_vmm

@@ -1,0 +1,90 @@
+// What a device of OpenCL, CUDA or HIP does for the programs of this layer: memory, kernels from text, ordered queues.
+// Failures carry codes that the plugin interface understands: resource_exhausted (no device memory), unavailable (the
+// device is lost).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "ai_vmm/types.hpp"
+#include "gpu/dialect.hpp"
+
+namespace ai_vmm::gpu {
+
+// What kernels are chosen by.
+struct Traits {
+  Dialect dialect = Dialect::opencl;
+  std::string identity;      // device and driver: measured choices and binaries belong to it
+  bool wide = false;         // a work item is a core with wide registers (CPUs); otherwise one lane of many
+  bool host_memory = false;  // the device reads and writes the host's memory in place
+  bool f64 = false;
+  int units = 1;            // cores or multiprocessors
+  int max_group = 256;      // work items
+  int64_t local_bytes = 0;  // of group memory
+  int64_t alignment = 128;  // of a slice
+  int64_t memory_bytes = 0, max_allocation = INT64_MAX;
+  int vector() const { return wide ? 16 : 1; }  // floats that one work item computes on at once
+};
+
+class Memory {
+ public:
+  explicit Memory(int64_t size) : bytes(size) {}
+  virtual ~Memory() = default;
+  const int64_t bytes;
+};
+using MemoryRef = std::shared_ptr<Memory>;
+
+using Size3 = std::array<int64_t, 3>;
+using Scalar = std::variant<int32_t, int64_t, float, double>;
+
+// A kernel with its arguments. Used by one queue at a time.
+class Call {
+ public:
+  virtual ~Call() = default;
+  virtual Status set(size_t argument, const Memory& memory) = 0;
+  virtual Status set(size_t argument, const Scalar& value) = 0;
+};
+
+// Runs what it is given in order.
+class Queue {
+ public:
+  virtual ~Queue() = default;
+  // `global` counts work items, a multiple of `local` in each direction.
+  virtual Status launch(Call& call, const Size3& global, const Size3& local) = 0;
+  virtual Status write(Memory& to, const void* from, int64_t bytes) = 0;  // returns when `from` may be reused
+  virtual Status read(const Memory& from, void* to, int64_t bytes) = 0;   // waits for the bytes
+  virtual Status copy(const Memory& from, Memory& to, int64_t bytes) = 0;
+  virtual Status finish() = 0;
+};
+
+struct Source {  // of one kernel
+  std::string name, text;
+};
+
+class Driver {
+ public:
+  virtual ~Driver() = default;
+  virtual const Traits& traits() const = 0;
+  virtual Result<MemoryRef> allocate(int64_t bytes) = 0;
+  // The host's memory as the device's; only with Traits::host_memory. What the device wrote is there after a
+  // Queue::read of it into itself.
+  virtual Result<MemoryRef> wrap(void* host, int64_t bytes) = 0;
+  // A part of `whole`; `offset` is a multiple of Traits::alignment.
+  virtual Result<MemoryRef> slice(const MemoryRef& whole, int64_t offset, int64_t bytes) = 0;
+  // Compiles those kernels that are not loaded yet, as one program; binaries are kept between processes.
+  virtual Status load(std::span<const Source> kernels) = 0;
+  virtual Result<std::unique_ptr<Call>> call(const std::string& kernel) = 0;
+  virtual Result<std::unique_ptr<Queue>> queue() = 0;
+  virtual int64_t compilations() const = 0;
+  // Measured choices kept between processes; "" when there is none.
+  virtual std::string remembered(const std::string& key) = 0;
+  virtual void remember(const std::string& key, const std::string& value) = 0;
+};
+
+}  // namespace ai_vmm::gpu

@@ -1,0 +1,331 @@
+// Convolutions of one or two axes as products without a matrix of patches.
+//
+// On devices with wide registers the picture is first brought into padded planes, one for each phase of the stride, so
+// that under every tap the inputs of neighbouring outputs are neighbours; a tile of output channels by positions is
+// then a product whose columns are loaded from the planes. Positions run over the padded width; what lies between rows
+// is computed and not stored. A 1×1 kernel without padding reads the picture itself. On other devices groups of work
+// items gather patches into group memory.
+#include <algorithm>
+
+#include "gpu/ops/ops.hpp"
+#include "gpu/ops/tile.hpp"
+
+namespace ai_vmm::gpu {
+
+namespace {
+
+struct ConvNode {
+  std::shared_ptr<const Epilogue> epilogue;
+  int64_t groups;
+  std::vector<int64_t> kernel, stride, dilation, pads;
+  std::string auto_pad;
+};
+
+// Sizes along two axes; a picture of one axis has height 1.
+struct Sizes {
+  int64_t n, c, o, groups;  // images, channels in and out
+  int64_t h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
+};
+
+Result<Sizes> sizes_of(const ConvNode& c, const Bind& b) {
+  const Shape &x = b.in(0), &w = b.in(1), &y = b.out(0);
+  const bool flat = x.size() == 3;
+  Sizes s{x[0], x[1], w[0], c.groups, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0};
+  auto at = [&](const std::vector<int64_t>& list, size_t d) { return list.empty() ? int64_t(1) : list[d]; };
+  for (size_t d = 0; d + 2 < x.size(); ++d) {
+    bool wide = flat || d == 1;
+    int64_t in = x[d + 2], out = y[d + 2], k = w[d + 2], stride = at(c.stride, d), dilation = at(c.dilation, d);
+    int64_t total = std::max<int64_t>((out - 1) * stride + (k - 1) * dilation + 1 - in, 0), before = 0;
+    if (c.auto_pad == "SAME_UPPER")
+      before = total / 2;
+    else if (c.auto_pad == "SAME_LOWER")
+      before = total - total / 2;
+    else if (c.auto_pad != "VALID" && !c.pads.empty())
+      before = c.pads[d];
+    (wide ? s.w : s.h) = in;
+    (wide ? s.ow : s.oh) = out;
+    (wide ? s.kw : s.kh) = k;
+    (wide ? s.sw : s.sh) = stride;
+    (wide ? s.dw : s.dh) = dilation;
+    (wide ? s.left : s.top) = before;
+  }
+  if (s.c % s.groups || s.o % s.groups || w[1] * s.groups != s.c)
+    return invalid("A convolution of " + std::to_string(s.c) + " channels in " + std::to_string(s.groups) +
+                   " groups does not fit weights of shape " + ai_vmm::to_string(w) + ".");
+  return s;
+}
+
+// Padded planes of a picture: [images × channels][phases of the stride][ph][pw].
+constexpr const char* kPlanes = R"(
+KERNEL void ${kernel}(GLOBAL const float* RESTRICT x, GLOBAL float* RESTRICT p, ${idx} count, ${idx} h, ${idx} w,
+                      ${idx} ph, ${idx} pw, ${idx} top, ${idx} left, ${idx} tail) {
+  const ${idx} row = (${idx})GID0;
+  if (row == count) {
+    for (${idx} j = 0; j < tail; ++j) p[count * pw + j] = 0.0f;
+  }
+  if (row >= count) return;
+  const ${idx} r = row % ph, f = row / ph % (${sh} * ${sw}), plane = row / ph / (${sh} * ${sw});
+  const ${idx} i = r * ${sh} + f / ${sw} - top, j0 = f % ${sw} - left;
+  GLOBAL float* to = p + row * pw;
+  if (i < 0 || i >= h) {
+    for (${idx} j = 0; j < pw; ++j) to[j] = 0.0f;
+    return;
+  }
+  GLOBAL const float* from = x + (plane * h + i) * w;
+  ${idx} first = j0 < 0 ? (-j0 + ${sw} - 1) / ${sw} : 0, last = w > j0 ? (w - j0 + ${sw} - 1) / ${sw} : 0;
+  if (first > pw) first = pw;
+  if (last > pw) last = pw;
+  if (last < first) last = first;
+  for (${idx} j = 0; j < first; ++j) to[j] = 0.0f;
+  for (${idx} j = first; j < last; ++j) to[j] = from[j * ${sw} + j0];
+  for (${idx} j = last; j < pw; ++j) to[j] = 0.0f;
+}
+)";
+
+// One tile of positions; the output channels of a group, or a part of them, by tiles of MR.
+constexpr const char* kWide = R"(${functions}
+KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT X,
+    GLOBAL const float* RESTRICT F, GLOBAL float* RESTRICT Y, ${idx} C, ${idx} O, ${idx} groups, ${idx} plane,
+    ${idx} pw, ${idx} OH, ${idx} OW, ${idx} positions, ${idx} part, ${idx} passes${parameters}) {
+  typedef ${V} V;
+  const ${idx} z = GRP2, g = z % groups, image = z / groups, end = (GRP1 + 1) * part < O ? (GRP1 + 1) * part : O;
+  X += z * C * plane * ${phases};
+  F += g * O * C * ${taps};
+  for (${idx} pass = 0; pass < passes; ++pass) {
+  const ${idx} p0 = (GRP0 * passes + pass) * ${NR};
+  if (p0 >= positions) return;
+  const ${idx} row0 = p0 / pw, column0 = p0 - row0 * pw;
+  for (${idx} m0 = GRP1 * part; m0 < end; m0 += ${MR}) {
+${rows}    ${idx} k = 0;
+    ${declare}    GLOBAL const float* x0 = X + p0;
+    for (${idx} i = 0; i < C; ++i, x0 += plane * ${phases}) {
+${taps_begin}      ${multiply}      ++k;
+${taps_end}    }
+    float t[${MR} * ${NR}];
+    ${spill}    NO_UNROLL for (int i = 0; i < ${MR} && m0 + i < end; ++i) {
+      const ${idx} c = g * O + m0 + i;
+      GLOBAL float* y = Y + (image * groups * O + c) * OH * OW;
+      ${idx} row = row0, column = column0;
+      NO_UNROLL for (int j = 0; j < ${NR} && row < OH; j += ${W}) {
+        const ${idx} first = row * OW + column, o = (image * groups * O + c) * OH * OW + first;
+        const bool partial = column + ${W} > OW;
+        int at[${W}];
+        if (partial) {
+          NO_UNROLL for (int l = 0; l < ${W}; ++l) {
+            at[l] = column < OW && row < OH ? (int)(row * OW + column - first) : -1;
+            if (++column == pw) { column = 0; ++row; }
+          }
+        } else {
+          column += ${W};
+          if (column == pw) { column = 0; ++row; }
+        }
+        V v = ${load_t};
+        ${body}        if (partial) {
+          float part[${W}];
+          ${store_part};
+          NO_UNROLL for (int l = 0; l < ${W}; ++l)
+            if (at[l] >= 0) y[first + at[l]] = part[l];
+        } else {
+          ${store}
+        }
+      }
+    }
+  }
+  }
+}
+)";
+
+// Any device: 64 output channels by 64 positions by 16 of the inner axis in group memory.
+constexpr const char* kBlocks = R"(${functions}
+KERNEL void ${kernel}(GLOBAL const float* RESTRICT X, GLOBAL const float* RESTRICT F, GLOBAL float* RESTRICT Y,
+    ${idx} C, ${idx} O, ${idx} groups, ${idx} H, ${idx} W, ${idx} OH, ${idx} OW, ${idx} top,
+    ${idx} left${parameters}) {
+  SHARED float a[16][65];
+  SHARED float b[16][65];
+  const int id = LID0, x = id % 16, y = id / 16;
+  const ${idx} z = GRP2, g = z % groups, n0 = GRP0 * 64, m0 = GRP1 * 64, K = C * ${taps}, N = OH * OW;
+  X += z * C * H * W;
+  F += g * O * K;
+  float r[4][4];
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) r[i][j] = 0.0f;
+  for (${idx} k0 = 0; k0 < K; k0 += 16) {
+    for (int s = id; s < 1024; s += 256) {
+      const ${idx} m = m0 + s / 16, ka = k0 + s % 16;
+      a[s % 16][s / 16] = m < O && ka < K ? F[m * K + ka] : 0.0f;
+      const ${idx} n = n0 + s % 64, kb = k0 + s / 64;
+      const ${idx} i = n / OW * ${sh} - top + kb % ${taps} / ${kw} * ${dh},
+                   j = n % OW * ${sw} - left + kb % ${kw} * ${dw};
+      b[s / 64][s % 64] = n < N && kb < K && i >= 0 && i < H && j >= 0 && j < W
+                              ? X[(kb / ${taps} * H + i) * W + j] : 0.0f;
+    }
+    BARRIER;
+    for (int k = 0; k < 16; ++k)
+      for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j) r[i][j] = fma(a[k][y + 16 * i], b[k][x + 16 * j], r[i][j]);
+    BARRIER;
+  }
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) {
+      const ${idx} m = m0 + y + 16 * i, n = n0 + x + 16 * j, c = g * O + m, o = (z / groups * groups * O + c) * N + n;
+      if (m >= O || n >= N) continue;
+      float v = r[i][j];
+      ${tail_body}      Y[o] = ${tail_result};
+    }
+}
+)";
+
+Words common_words(const ConvNode& node, const Sizes& s, const Bind& b) {
+  Words w;
+  w["idx"] = b.idx();
+  EpilogueText tail = epilogue_text(node.epilogue.get(), 1, false);
+  w["tail_body"] = tail.body;
+  w["tail_result"] = tail.result;
+  w["parameters"] = tail.parameters;
+  w["functions"] = tail.functions;
+  for (auto [name, value] : {std::pair("sh", s.sh),
+                             {"sw", s.sw},
+                             {"dh", s.dh},
+                             {"dw", s.dw},
+                             {"kh", s.kh},
+                             {"kw", s.kw},
+                             {"taps", s.kh * s.kw},
+                             {"phases", s.sh * s.sw}})
+    w[name] = std::to_string(value);
+  return w;
+}
+
+Bound bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int nv) {
+  const Traits& t = b.traits;
+  const int vector = t.vector(), nr = vector * nv;
+  const Tile tile{mr, nv, vector};
+  const int64_t c = s.c / s.groups, o = s.o / s.groups;
+  Bound bound;
+  bound.flops = 2.0 * double(s.n * s.o) * double(s.oh * s.ow) * double(c * s.kh * s.kw);
+  bound.note = std::to_string(mr) + "x" + std::to_string(nr);
+
+  // Planes cover every input that an output reads, and what the last vectors read past it.
+  const int64_t pw = divide_up((s.ow - 1) * s.sw + (s.kw - 1) * s.dw + 1, s.sw),
+                ph = divide_up((s.oh - 1) * s.sh + (s.kh - 1) * s.dh + 1, s.sh), plane = ph * pw;
+  const int64_t positions = (s.oh - 1) * pw + s.ow, tail = nr + (s.kw - 1) * s.dw / s.sw + 1;
+  // The picture itself serves where positions are whole vectors, so that nothing past its end is read.
+  const bool itself =
+      s.kh * s.kw == 1 && s.sh * s.sw == 1 && !s.top && !s.left && s.oh == s.h && s.ow == s.w && positions % nr == 0;
+  const int64_t rows = s.n * s.c * s.sh * s.sw * ph;
+  if (!itself) {
+    Words w = common_words(node, s, b);
+    Launch l = launch("planes", kPlanes, w);
+    l.in(0).scratch(0);
+    for (int64_t v : {rows, s.h, s.w, ph, pw, s.top, s.left, tail}) l.scalar(b.index(v));
+    l.items({rows + 1}, {t.wide ? 1 : 64});
+    if (t.wide) l.items({rows + 1}, {std::min<int64_t>(32, group_for(t, rows))});
+    bound.launches.push_back(std::move(l));
+    bound.scratch = round_up((rows * pw + tail) * 4, t.alignment);
+  }
+
+  Words w = common_words(node, s, b);
+  EpilogueText wide = epilogue_text(node.epilogue.get(), vector, false, "partial");
+  w["functions"] = wide.functions;
+  w["V"] = vector_type(vector);
+  w["W"] = std::to_string(vector);
+  w["NR"] = std::to_string(nr);
+  w["MR"] = std::to_string(mr);
+  w["declare"] = tile.declare();
+  w["spill"] = tile.spill("t");
+  std::string begin;
+  for (int i = 0; i < mr; ++i) {
+    std::string n = std::to_string(i);
+    begin += "    GLOBAL const float* f" + n + " = F + (m0 + " + n + " < end ? m0 + " + n + " : end - 1) * C * " +
+             w["taps"] + ";\n";
+  }
+  w["rows"] = begin;
+  if (s.kh * s.kw == 1) {
+    w["taps_begin"] = "      GLOBAL const float* x = x0;\n";
+    w["taps_end"] = "";
+  } else {
+    w["taps_begin"] = ai_vmm::gpu::fill(
+        "      for (int a = 0; a < ${kh}; ++a)\n      for (int b = 0; b < ${kw}; ++b) {\n"
+        "      GLOBAL const float* x = x0 + (a * ${dh} % ${sh} * ${sw} + b * ${dw} % ${sw}) * plane + a * ${dh} / "
+        "${sh} "
+        "* pw + b * ${dw} / ${sw};\n",
+        w);
+    w["taps_end"] = "      }\n";
+  }
+  w["multiply"] = tile.multiply([&](int i) { return "f" + std::to_string(i) + "[k]"; },
+                                [&](int j) { return vector_load(vector, "x + " + std::to_string(j * vector)); });
+  w["load_t"] = vector_load(vector, "t + i * " + std::to_string(nr) + " + j");
+  w["body"] = wide.body;
+  w["store"] = vector_store(vector, wide.result, "y + first") + ";";
+  w["store_part"] = vector_store(vector, wide.result, "part");
+  Launch l = launch("conv", kWide, w);
+  if (itself)
+    l.in(0);
+  else
+    l.scratch(0);
+  l.in(1).out(0);
+  const int64_t tiles = divide_up(positions, nr), images = s.n * s.groups, parts_most = divide_up(o, mr);
+  int64_t parts = std::clamp<int64_t>(divide_up(t.units * 4, tiles * images), 1, parts_most);
+  int64_t part = divide_up(parts_most, parts) * mr;
+  // A work item with little to do takes several tiles.
+  double work = 2.0 * double(part * nr) * double(c * s.kh * s.kw);
+  int64_t passes =
+      std::clamp<int64_t>(int64_t(2e5 / work), 1, std::max<int64_t>(1, tiles * images * parts / (t.units * 4)));
+  passes = std::min(passes, tiles);
+  for (int64_t v : {c, o, s.groups, plane, pw, s.oh, s.ow, positions, part, passes}) l.scalar(b.index(v));
+  add_epilogue(l, node.epilogue.get());
+  l.items({divide_up(tiles, passes), divide_up(o, part), images});
+  bound.launches.push_back(std::move(l));
+  return bound;
+}
+
+Bound bind_blocks(const ConvNode& node, const Sizes& s, const Bind& b) {
+  Launch l = launch("conv_blocks", kBlocks, common_words(node, s, b));
+  const int64_t c = s.c / s.groups, o = s.o / s.groups;
+  l.in(0).in(1).out(0);
+  for (int64_t v : {c, o, s.groups, s.h, s.w, s.oh, s.ow, s.top, s.left}) l.scalar(b.index(v));
+  add_epilogue(l, node.epilogue.get());
+  l.items({divide_up(s.oh * s.ow, 64) * 256, divide_up(o, 64), s.n * s.groups}, {256, 1, 1});
+  Bound bound;
+  bound.flops = 2.0 * double(s.n * s.o) * double(s.oh * s.ow) * double(c * s.kh * s.kw);
+  bound.note = "blocks";
+  bound.launches.push_back(std::move(l));
+  return bound;
+}
+
+Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
+  Sizes s = AI_VMM_TAKE(sizes_of(node, b));
+  if (product(b.out(0)) == 0) return Bound{};
+  if (product(b.in(0)) == 0)
+    return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
+  if (!b.traits.wide) return bind_blocks(node, s, b);
+  const int64_t o = s.o / s.groups, vectors = divide_up(s.oh * s.ow, b.traits.vector());
+  if (o < 8) return bind_wide(node, s, b, int(o), int(std::min<int64_t>(vectors, o == 1 ? 4 : o <= 4 ? 4 : 3)));
+  if (vectors < 3) return bind_wide(node, s, b, 12, int(vectors));
+  std::vector<Bound> ways;
+  ways.push_back(bind_wide(node, s, b, 8, 3));
+  if (ways[0].flops < 1e8) return std::move(ways[0]);
+  ways.push_back(bind_wide(node, s, b, 12, 2));
+  std::string key = "conv";
+  for (int64_t v : {s.n, s.c, s.o, s.groups, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw}) key += " " + std::to_string(v);
+  int bits = 0;
+  while ((s.oh * s.ow) >> bits > 1) ++bits;
+  size_t best = AI_VMM_TAKE(b.fastest(key + " " + std::to_string(bits), ways));
+  return std::move(ways[best]);
+}
+
+}  // namespace
+
+Made make_conv(const Make& m) {
+  if (m.dtype(0) != DType::f32) return refuse_type("only float32 has convolution kernels");
+  if (m.rank(0) < 3 || m.rank(0) > 4) return {AI_VMM_REFUSED_RANK, "pictures have one or two axes"};
+  ConvNode c{m.epilogue,
+             m.node.i("group", 1),
+             m.node.ints("kernel_shape"),
+             m.node.ints("strides"),
+             m.node.ints("dilations"),
+             m.node.ints("pads"),
+             m.node.s("auto_pad", "NOTSET")};
+  return BindFn([c](const Bind& b) -> Result<Bound> { return bind_conv(c, b); });
+}
+
+}  // namespace ai_vmm::gpu

@@ -1,0 +1,22 @@
+#include "gpu/ops/tile.hpp"
+
+#include "gpu/dialect.hpp"
+
+namespace ai_vmm::gpu {
+
+std::string Tile::declare() const {
+  std::string s = "V ";
+  for (int i = 0; i < mr; ++i)
+    for (int j = 0; j < nv; ++j) s += (i || j ? ", " : "") + name(i, j) + " = (V)(0.0f)";
+  return s + ";\n";
+}
+
+std::string Tile::spill(const std::string& array) const {
+  std::string s;
+  for (int i = 0; i < mr; ++i)
+    for (int j = 0; j < nv; ++j)
+      s += vector_store(w, name(i, j), array + " + " + std::to_string((i * nv + j) * w)) + ";\n";
+  return s;
+}
+
+}  // namespace ai_vmm::gpu
