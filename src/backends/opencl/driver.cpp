@@ -326,7 +326,7 @@ Result<std::vector<DeviceId>> find_devices() {
   return found;
 }
 
-Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmmHost* host) {
+Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmmHost* host, std::optional<bool> wide) {
   const Api* table = AI_VMM_TAKE(api());
   const Api& cl = *table;
   auto shared = std::make_shared<Shared>(cl);
@@ -341,7 +341,7 @@ Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmm
   t.identity = id.platform_name + " | " + id.name + " | " + id.driver;
   auto config = Config::load();
   std::string kernels = config.ok() ? config->text("opencl_kernels") : "auto";
-  t.wide = kernels == "wide" || (kernels == "auto" && id.type & CL_DEVICE_TYPE_CPU);
+  t.wide = wide.value_or(kernels == "wide" || (kernels == "auto" && id.type & CL_DEVICE_TYPE_CPU));
   t.host_memory = device_value<cl_bool>(cl, id.device, CL_DEVICE_HOST_UNIFIED_MEMORY);
   t.f64 = (" " + device_text(cl, id.device, CL_DEVICE_EXTENSIONS) + " ").find(" cl_khr_fp64 ") != std::string::npos;
   t.units = std::max<int>(1, int(device_value<cl_uint>(cl, id.device, CL_DEVICE_MAX_COMPUTE_UNITS)));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,9 @@ struct DeviceId {
 // Every device of every platform that runs OpenCL 1.2 with a compiler, accelerators before processors.
 Result<std::vector<DeviceId>> find_devices();
 
-// `host` gives the remembered choices; it outlives the driver.
-Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmmHost* host);
+// `host` gives the remembered choices; it outlives the driver. `wide`: the kind of kernels; without it, as the setting
+// says.
+Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmmHost* host,
+                                                 std::optional<bool> wide = std::nullopt);
 
 }  // namespace ai_vmm::opencl

@@ -107,8 +107,9 @@ ${taps_end}    }
       GLOBAL float* y = Y + (image * groups * O + c) * OH * OW;
       ${idx} row = row0, column = column0;
       NO_UNROLL for (int j = 0; j < ${NR} && row < OH; j += ${W}) {
-        const ${idx} first = row * OW + column, o = (image * groups * O + c) * OH * OW + first;
         const bool partial = column + ${W} > OW;
+        // Where the lanes' offsets count from: the first lane, or where it may lie between rows, the row's beginning.
+        const ${idx} first = row * OW + (partial ? 0 : column), o = (image * groups * O + c) * OH * OW + first;
         int at[${W}];
         if (partial) {
           NO_UNROLL for (int l = 0; l < ${W}; ++l) {
