@@ -4,7 +4,7 @@
     opencl.py matmul [--sizes 512 1024 2048] [--rounds 3] [--fraction 1000]
     opencl.py zoo [--rounds 3] [MODEL…]
 
-matmul: float32 products of square matrices against CLBlast, which first tunes its kernel for each size (1/fraction of its
+matmul: float32 products of square matrices against CLBlast (Debian's libclblast-dev, built here), which first tunes its kernel for each size (1/fraction of its
 search space at random). Ours counts a whole call of a model of one MatMul of two inputs: copies, packing and the
 interface are in it; CLBlast's is the product alone, on memory that the device has. Rounds interleave the two.
 zoo: every model, a process of its own for each backend, against our cpu backend.
