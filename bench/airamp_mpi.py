@@ -5,7 +5,7 @@
 Each rank is a host of its own: a network namespace with its own host name, joined to the others by a bridge, with a token
 bucket on its sending side. Open MPI's float32 algorithms and the compressed sum are run one after the other, in several
 rounds; the table has each one's best time, and its worst over best in brackets. The baseline of every ratio is the fastest
-float32 algorithm for that size. `--write` puts the table into bench/results/airamp_mpi.md, or, for another rate, airamp_mpi_RATE.md.
+float32 algorithm for that size. `--write` puts the table into bench/results/airamp_mpi.md, or, for another rate, airamp_mpi_RATE.md. The rate `none` is for ranks of one host.
 """
 
 import argparse
@@ -72,6 +72,21 @@ class Hosts:
         subprocess.run(f"ip link del {self.tag}b", shell=True)
 
 
+class OneHost:
+    """All ranks as processes of this machine, which talk through shared memory: where compressing loses."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def mpirun(self, options, command, prefix=()):
+        words = [*prefix, "mpirun", "--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "--mca", "btl",
+                 "vader,self", "-n", self.count, "--bind-to", "none", *options, *command]
+        return subprocess.run([str(w) for w in words], capture_output=True, text=True, check=True, timeout=600).stdout
+
+    def close(self):
+        pass
+
+
 def measure(hosts, program, name, sizes):
     """{bytes: (times, interface bytes)} of one run, and the report of a compressed one."""
     command = [program, *(f"{size}:{count}" for size, count in sizes.items())]
@@ -95,7 +110,8 @@ def measure(hosts, program, name, sizes):
 
 
 def compare(options, ranks, folder, program):
-    rounds, hosts = options.rounds, Hosts(ranks, options.rate, folder, options.nice)
+    rounds = options.rounds
+    hosts = OneHost(ranks) if options.rate == "none" else Hosts(ranks, options.rate, folder, options.nice)
     try:
         names = [*ALGORITHMS, "airamp", "airamp, always"]
         best = {name: {} for name in names}
@@ -130,9 +146,10 @@ def table(ranks, rate_bits, best, payload):
         fastest = min(ALGORITHMS, key=lambda name: min(best[name][size]["times"]))
         f, a, always = best[fastest][size], best["airamp"][size], best["airamp, always"][size]
         base = min(f["times"])
+        bytes_ratio = f"{always['wire'] / f['wire']:.3f}" if f["wire"] else "none"
         line = 2 * (ranks - 1) / ranks * size * 8 / rate_bits * 1e3
         lines.append(f"| {size >> 10} KiB | {fastest} | {cell(f)} | {cell(a)} | {min(a['times']) / base:.3f} | {cell(always)} "
-                     f"| {min(always['times']) / base:.3f} | {always['wire'] / f['wire']:.3f} | {line:.2f} / {line / 2:.2f} |")
+                     f"| {min(always['times']) / base:.3f} | {bytes_ratio} | {line:.2f} / {line / 2:.2f} |")
     lines += ["", f"Payload of the compressed sum, as a part of the float32 algorithm's of least volume: {payload:.6f}.", ""]
     lines += ["All float32 algorithms, best ms: " + "; ".join(
         f"{name} " + ", ".join(f"{min(best[name][size]['times']) * 1e3:.1f}" for size in SIZES) for name in ALGORITHMS) + ".", ""]
@@ -154,14 +171,14 @@ def main():
         if missing:
             print(f"Skipped: {reason}.")
             return
-    rate_bits = int(options.rate.removesuffix("gbit")) * 10**9 if options.rate.endswith("gbit") else int(
+    rate_bits = float("inf") if options.rate == "none" else int(options.rate.removesuffix("gbit")) * 10**9 if options.rate.endswith("gbit") else int(
         options.rate.removesuffix("mbit")) * 10**6
     lines = ["# Sums over MPI on shaped links", "",
              "Made by [`bench/airamp_mpi.py`](../airamp_mpi.py), which says how. Times are the best of all repetitions, with worst "
              "over best in brackets; ratios are to the fastest of Open MPI's float32 algorithms for that size. `airamp` decides by "
              "the break-even rule; *anyway* is `--bf16-wire=always`. Line: what the wire itself takes for float32 and for half of "
              "it.", "",
-             f"{datetime.date.today()}, {options.rate} a rank, {os.cpu_count()} cores for all ranks together "
+             f"{datetime.date.today()}, {'ranks of one host' if options.rate == 'none' else options.rate + ' a rank'}, {os.cpu_count()} cores for all ranks together "
              f"({platform.machine()}), {options.rounds} rounds. Other work on the machine: a load of {os.getloadavg()[1]:.0f} when this "
              f"began, with a priority of {options.nice} for the ranks' session.", ""]
     with tempfile.TemporaryDirectory() as name:
@@ -175,7 +192,7 @@ def main():
     text = "\n".join(lines)
     print(text)
     if options.write:
-        suffix = "" if options.rate == "1gbit" else f"_{options.rate}"
+        suffix = {"1gbit": "", "none": "_one_host"}.get(options.rate, f"_{options.rate}")
         (ROOT / f"bench/results/airamp_mpi{suffix}.md").write_text(text)
 
 
