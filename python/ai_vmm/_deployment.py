@@ -147,7 +147,8 @@ def deploy(model: str | os.PathLike | bytes | bytearray | memoryview, *, device:
     What is left out is as configured (`aivmm config`).
 
     model            a path, or the bytes of a model (copied; external data needs a path)
-    device           "auto": the fastest by measurement; or a backend: "cpu", "reference" (see ai_vmm.devices())
+    device           "auto": as configured, by default the fastest by measurement; or a backend, "cpu" for instance (see
+                     ai_vmm.devices()); or several, separated by commas: the fastest of those
     threads          compute threads at most; 0: the fastest count that affinity and cgroup allow
     precision        "model": as the model says; "f32"; "auto"
     memory_limit     bytes of tensors alive at once; 0: a share of the machine's memory
