@@ -44,11 +44,17 @@ constinit DevicePool cuda_pool({
     .free_call = Call::cuMemFree_v2,
     .out_of_memory = 2,
     .invalid_value = 1,
+    .allocate = [](std::uintptr_t* address,
+                   std::size_t size) { return real_of<cuMemAlloc_v2_t>(Call::cuMemAlloc_v2)(address, size); },
     .free = [](std::uintptr_t address) { return real_of<cuMemFree_v2_t>(Call::cuMemFree_v2)(address); },
     .synchronise = [] { return real_of<cuCtxSynchronize_t>(Call::cuCtxSynchronize)(); },
     .memory_info = [](std::size_t* free,
                       std::size_t* total) { return real_of<cuMemGetInfo_v2_t>(Call::cuMemGetInfo_v2)(free, total); },
-    .complete = [] { return real(Call::cuMemFree_v2) && real(Call::cuCtxSynchronize) && real(Call::cuMemGetInfo_v2); },
+    .complete =
+        [] {
+          return real(Call::cuMemAlloc_v2) && real(Call::cuMemFree_v2) && real(Call::cuCtxSynchronize) &&
+                 real(Call::cuMemGetInfo_v2);
+        },
     .here = cuda_here,
 });
 
@@ -57,11 +63,19 @@ constinit DevicePool hip_pool({
     .free_call = Call::hipFree,
     .out_of_memory = 2,
     .invalid_value = 1,
+    .allocate =
+        [](std::uintptr_t* address, std::size_t size) {
+          return real_of<hipMalloc_t>(Call::hipMalloc)(reinterpret_cast<void**>(address), size);
+        },
     .free = [](std::uintptr_t address) { return real_of<hipFree_t>(Call::hipFree)(reinterpret_cast<void*>(address)); },
     .synchronise = [] { return real_of<hipDeviceSynchronize_t>(Call::hipDeviceSynchronize)(); },
     .memory_info = [](std::size_t* free,
                       std::size_t* total) { return real_of<hipMemGetInfo_t>(Call::hipMemGetInfo)(free, total); },
-    .complete = [] { return real(Call::hipFree) && real(Call::hipDeviceSynchronize) && real(Call::hipMemGetInfo); },
+    .complete =
+        [] {
+          return real(Call::hipMalloc) && real(Call::hipFree) && real(Call::hipDeviceSynchronize) &&
+                 real(Call::hipMemGetInfo);
+        },
     .here = hip_here,
 });
 
@@ -78,6 +92,7 @@ void* wrapped(void* function) {
 }
 
 int on_cuda_synchronise(cuCtxSynchronize_t* function) {
+  if (options.pool) cuda_pool.prewarm();
   std::uint64_t since = cuda_pool.epoch();
   int code = function();
   if (code == 0 && options.pool) cuda_pool.synchronised(cuda_here(), since);
@@ -85,6 +100,7 @@ int on_cuda_synchronise(cuCtxSynchronize_t* function) {
 }
 
 int on_hip_synchronise(hipDeviceSynchronize_t* function) {
+  if (options.pool) hip_pool.prewarm();
   std::uint64_t since = hip_pool.epoch();
   int code = function();
   if (code == 0 && options.pool) hip_pool.synchronised(hip_here(), since);

@@ -34,6 +34,7 @@ void DevicePool::disarm(const char* why) {
 
 void DevicePool::give_back(unsigned index) {
   Block block = kept_[index].block;
+  if (kept_[index].prewarmed) life_.prewarm_unused(block.size);
   kept_[index] = kept_[--kept_count_];
   kept_bytes_ -= block.size;
   driver_.free(block.key);
@@ -104,6 +105,7 @@ bool DevicePool::take(std::uintptr_t device, std::size_t size, std::uintptr_t* a
     mark_synchronised(device, since);
   }
   Block block = kept_[found].block;
+  if (kept_[found].prewarmed) life_.prewarm_used(size);
   kept_[found] = kept_[--kept_count_];
   kept_bytes_ -= size;
   *address = block.key;
@@ -121,20 +123,57 @@ bool DevicePool::keep(std::uintptr_t address, bool* twice) {
   if (*twice || !known) return false;
   Block block = *known;
   live_.remove(known);
+  std::int64_t now = coarse_now_ns();
+  life_.observe({now, block.size, ObsKind::release});
   if (disarmed_ || captures_.load() > 0 || kept_count_ == kMostKept ||
       kept_bytes_ + block.size > static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>()))
     return false;
   bool timed = keeps_++ % kTimed == 0;
-  std::int64_t start = timed ? now_ns() : 0, coarse = coarse_now_ns();
-  life_.observe({coarse, block.size, ObsKind::release});
+  std::int64_t start = timed ? now_ns() : 0;
   // Programs may rely on a free that waits for the device, as the drivers' mostly does.
   std::uint64_t since = epoch_.load() + 1;
   if (!options.free_late && driver_.synchronise() != 0) return false;
-  kept_[kept_count_++] = {.block = block, .epoch = epoch_++, .since_ns = coarse};
+  kept_[kept_count_++] = {.block = block, .epoch = epoch_++, .since_ns = now, .prewarmed = false};
   kept_bytes_ += block.size;
   if (!options.free_late) mark_synchronised(driver_.here(), since);
   if (timed) last_keep_ns_ = now_ns() - start;
   return true;
+}
+
+void DevicePool::prewarm() {
+  constexpr int kMostSizes = 16;
+  Need needs[kMostSizes];
+  if (captures_.load() > 0) return;
+  pthread_mutex_lock(&lock_);
+  std::uintptr_t here = armed() ? driver_.here() : 0;
+  std::int64_t permille = tuning.get<Key::PREWARM_PERMILLE>();
+  life_.set_waste_permille(tuning.get<Key::PREWARM_WASTE_PERMILLE>());
+  int sizes = here && permille ? life_.predict_next(~std::uint64_t{0}, needs, kMostSizes) : 0;
+  std::size_t budget = 0;
+  bool asked = false;
+  for (int s = 0; s < sizes; s++) {
+    std::size_t size = needs[s].bytes;
+    for (unsigned i = 0; i < kept_count_ && needs[s].count; i++)
+      if (kept_[i].block.size == size && kept_[i].block.device == here) needs[s].count--;
+    for (; needs[s].count; needs[s].count--) {
+      // In the steady state nothing is missing, and the driver is not asked.
+      std::size_t free = 0, total = 0;
+      if (!asked && driver_.memory_info(&free, &total) == 0 && free > total / 8)
+        budget = free / 1000 * static_cast<std::size_t>(permille);
+      asked = true;
+      bool room = kept_count_ < kMostKept && size <= budget &&
+                  kept_bytes_ + size <= static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>());
+      std::uintptr_t address = 0;
+      std::int64_t start = now_ns();
+      if (!room || driver_.allocate(&address, size) != 0) break;
+      Block block = {.key = address, .device = here, .size = size, .creation_ns = now_ns() - start};
+      // New memory has no past that could still be written to.
+      kept_[kept_count_++] = {.block = block, .epoch = 0, .since_ns = coarse_now_ns(), .prewarmed = true};
+      kept_bytes_ += size;
+      budget -= size;
+    }
+  }
+  pthread_mutex_unlock(&lock_);
 }
 
 void DevicePool::note_gain(std::size_t bytes, std::int64_t nanoseconds) {

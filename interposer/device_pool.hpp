@@ -20,6 +20,7 @@ class DevicePool {
     Call allocate_call, free_call;
     int out_of_memory;  // codes of that driver
     int invalid_value;
+    int (*allocate)(std::uintptr_t* address, std::size_t size);
     int (*free)(std::uintptr_t address);
     int (*synchronise)();
     int (*memory_info)(std::size_t* free, std::size_t* total);
@@ -78,6 +79,10 @@ class DevicePool {
   // After the program has synchronised: `since` is epoch() from before.
   std::uint64_t epoch() const { return epoch_.load(); }
   void synchronised(std::uintptr_t device, std::uint64_t since);
+  // Before the program waits for the device, so that what the driver does meanwhile costs it nothing: makes the blocks
+  // that the next step is known to need and that are neither kept nor in use, within PREWARM_PERMILLE of the free
+  // memory.
+  void prewarm();
   // Gives everything back: before a device or context goes, and when memory runs out. Whether there was any.
   bool trim_all();
   void begin_capture() {
@@ -99,6 +104,7 @@ class DevicePool {
     Block block;
     std::uint64_t epoch;  // of its free
     std::int64_t since_ns;
+    bool prewarmed;
   };
 
   bool armed();
@@ -131,7 +137,7 @@ class DevicePool {
   bool looked_ = false;
   bool disarmed_ = false;
   std::int64_t trimmed_ns_ = 0;
-  PatternOfLife life_;  // for how long a size is worth keeping
+  PatternOfLife life_;  // for how long a size is worth keeping, and what the next step needs
   // Reading the clock costs as much as all else: one call in so many is timed, and stands for the others.
   static constexpr unsigned kTimed = 16;
   unsigned takes_ = 0;

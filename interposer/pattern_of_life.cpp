@@ -114,16 +114,20 @@ int PatternOfLife::insert(uint64_t bytes) {
 void PatternOfLife::observe(const Obs& obs) {
   switch (obs.kind) {
     case ObsKind::boundary:
+      // Steps that were found before the program told of its own are forgotten.
+      if (!boundaries_given_) steps_ = 0, exact_ = density_ = {};
       boundaries_given_ = true;
       anchor_ = -1;
       end_step();
       return;
     case ObsKind::release: {
       bins_[bin_of(obs.bytes)].release();
+      if (live_) --live_;
       int i = find(obs.bytes);
       if (i < 0) return;
       Size& s = sizes_[i];
       s.last_release_ns = obs.time_ns;
+      if (s.live) --s.live;
       if (s.borrowed) {
         --s.borrowed;
         i = find(s.lender);
@@ -156,6 +160,8 @@ void PatternOfLife::allocate(const Obs& obs) {
     ++n;
   }
   if (s.seen < 1000) ++s.seen;
+  s.company += (s.seen > 1 ? kRate : 1.0f) * (float(live_) - s.company);
+  ++s.live, ++live_;
   s.last_event = event_, s.last_ns = obs.time_ns;
   s.weight += 1;
   if (!boundaries_given_) {
@@ -163,6 +169,8 @@ void PatternOfLife::allocate(const Obs& obs) {
       end_step();
     else if (anchor_ >= 0 && double(event_ - sizes_[anchor_].last_event) > 3.0 * sizes_[anchor_].gap + 16)
       anchor_ = -1, end_step();  // the program does something else now
+    else if (anchor_ < 0 && event_ % 32 == 0)
+      choose_anchor();
   }
   serve(i);
   bins_[bin_of(obs.bytes)].allocate();
@@ -237,7 +245,9 @@ void PatternOfLife::choose_anchor() {
       within += other.gap <= 1.1f * s.gap;
     }
     bool covers = float(within) >= kNearlyAll * float(all);
-    bool better = found < 0 || (covers && (!found_covers || s.gap < sizes_[found].gap)) ||
+    bool sooner = found >= 0 && s.gap < 0.95f * sizes_[found].gap;
+    bool emptier = found >= 0 && s.gap <= 1.05f * sizes_[found].gap && s.company < sizes_[found].company;
+    bool better = found < 0 || (covers && (!found_covers || sooner || emptier)) ||
                   (!covers && !found_covers && s.gap > sizes_[found].gap);
     if (better) found = i, found_covers = covers;
   }
@@ -263,6 +273,21 @@ bool PatternOfLife::braked() const {
 int PatternOfLife::predict(uint64_t budget, Need* out, int most) const {
   if (in_use_ == Predictor::none || braked() || waste_rate(in_use_) > waste_limit_) return 0;
   return predict_by(in_use_, budget, out, most);
+}
+
+int PatternOfLife::predict_next(uint64_t budget, Need* out, int most) const {
+  if (in_use_ != Predictor::exact || braked() || waste_rate(in_use_) > waste_limit_) return 0;
+  int n = 0;
+  for (int i = 0; i < used_ && n < most; ++i) {
+    const Size& s = sizes_[i];
+    if (s.habit.predicted <= s.live || !s.bytes) continue;
+    uint64_t room = budget / s.bytes, count = s.habit.predicted - s.live;
+    if (count > room) count = room;
+    if (!count) continue;
+    budget -= count * s.bytes;
+    out[n++] = {s.bytes, uint32_t(count)};
+  }
+  return n;
 }
 
 int PatternOfLife::predict_by(Predictor predictor, uint64_t budget, Need* out, int most) const {

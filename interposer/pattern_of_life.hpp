@@ -53,6 +53,10 @@ class PatternOfLife {
   // itself, or while pre-warming is braked. The caller subtracts what its cache holds.
   int predict(uint64_t budget, Need* out, int most) const;
 
+  // What a whole step needs by exact sizes, less what the program holds of them now: called where a step ends, or while
+  // the program waits, to have the next one's blocks ready. 0 unless exact sizes are what is used.
+  int predict_next(uint64_t budget, Need* out, int most) const;
+
   // What one of them would say, whatever its score; for comparison.
   int predict_by(Predictor predictor, uint64_t budget, Need* out, int most) const;
 
@@ -98,10 +102,12 @@ class PatternOfLife {
     uint64_t bytes = 0;
     float weight = 0;
     Habit habit;
+    uint32_t live = 0;
     uint64_t last_event = 0;
     uint32_t seen = 0;
     float gap = 0, gap_deviation = 0;  // events from one allocation to the next
     float interval_ns = 0;
+    float company = 0;  // blocks that are live when it is allocated
     int64_t last_ns = 0, last_release_ns = 0;
     uint64_t lender = 0;  // the size whose freed block serves requests of this one, and how many it does
     uint32_t borrowed = 0;
@@ -130,6 +136,7 @@ class PatternOfLife {
   Size sizes_[kSizes];
   Habit bins_[kBins];
   int used_ = 0;
+  uint32_t live_ = 0;
   uint64_t event_ = 0, step_start_event_ = 0, steps_ = 0;
   bool boundaries_given_ = false;
   int anchor_ = -1;  // the size whose recurrence marks the steps

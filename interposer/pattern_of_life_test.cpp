@@ -176,6 +176,20 @@ TEST(Engine, TheBudgetIsKept) {
   EXPECT_EQ(p.predicted_bytes(100), 0u);
 }
 
+TEST(Engine, TheNextStepIsForeseenLessWhatTheProgramHolds) {
+  Program p;
+  for (int i = 0; i < 10; ++i) p.step({1 << 20, 1 << 20, 3 << 20});
+  Need needs[8];
+  ASSERT_EQ(p.engine->predict_next(kEverything, needs, 8), 2);
+  EXPECT_EQ(needs[0].bytes * needs[0].count + needs[1].bytes * needs[1].count, 5u << 20);
+  EXPECT_EQ(p.engine->predict_next(3 << 20, needs, 8), 1) << "within the budget";
+  p.engine->observe({p.now, 1 << 20, ObsKind::allocate});
+  p.engine->observe({p.now, 3 << 20, ObsKind::allocate});
+  ASSERT_EQ(p.engine->predict_next(kEverything, needs, 8), 1);
+  EXPECT_EQ(needs[0].bytes, 1u << 20);
+  EXPECT_EQ(needs[0].count, 1u);
+}
+
 TEST(Engine, RealWasteBrakesUntilItFades) {
   Program p;
   for (int i = 0; i < 10; ++i) p.step({1 << 20});

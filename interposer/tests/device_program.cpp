@@ -193,6 +193,34 @@ void reused() {
   EXPECT(*allocations == before);
 }
 
+// With a pool only: blocks of a step that repeats are made again, after all was given back, while the program waits.
+void prewarmed() {
+  const std::vector<size_t> sizes = {4096, 3 * 4096, 5 * 4096, 7 * 4096, 3 * 4096, 9 * 4096};
+  auto step = [&] {
+    std::vector<Address> blocks;
+    for (size_t s : sizes) blocks.push_back(block(s));
+    for (Address a : blocks) EXPECT(release(a) == 0);
+  };
+  for (int i = 0; i < 12; i++) {
+    step();
+    EXPECT(synchronise() == 0);
+  }
+  int steady = *allocations;
+  for (int i = 0; i < 5; i++) {
+    step();
+    EXPECT(synchronise() == 0);
+  }
+  EXPECT(*allocations == steady);  // nothing is missing
+  int freed = *frees;
+  EXPECT(begin_capture(nullptr, 0) == 0);
+  EXPECT(end_capture(nullptr, nullptr) == 0);
+  EXPECT(*frees == freed + static_cast<int>(sizes.size()));
+  EXPECT(synchronise() == 0);
+  EXPECT(*allocations == steady + static_cast<int>(sizes.size()));
+  step();
+  EXPECT(*allocations == steady + static_cast<int>(sizes.size()));  // the program met no driver call
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -200,6 +228,7 @@ int main(int argc, char** argv) {
   std::string what = argv[2];
   if (what == "always") always();
   if (what == "reused") reused();
+  if (what == "prewarmed") prewarmed();
   if (what == "pitch") {
     // The library's own call of hipMalloc is not the program's: the block is not the pool's.
     void* a = nullptr;

@@ -47,6 +47,11 @@ class Device(unittest.TestCase):
                     self.assertEqual(pool["calls"], 20)
                     self.assertEqual(pool["bytes_saved"], 20 << 20)
 
+    def test_blocks_are_made_while_the_program_waits(self):
+        for door in DOORS:
+            with self.subTest(door):
+                self.airamp(["--pool=always"], door, "prewarmed")
+
     def test_a_library_that_calls_itself(self):
         hooks, _ = self.airamp(["--pool=always"], "hip", "pitch")
         self.assertEqual(hooks["hipFree"]["calls"], 1)
