@@ -204,7 +204,7 @@ AiVmmValue* DecodedGraph::value(Reader& r, std::span<const char> constants) {
   v.dtype = r.get<int32_t>();
   v.rank = r.get<int32_t>();
   auto dims = r.list<int64_t>();
-  dims.resize(size_t(std::max(0, std::min(v.rank, 1 << 16))));
+  v.rank = v.rank < 0 ? -1 : int32_t(dims.size());
   v.dims = keep(std::move(dims));
   if (r.get<uint8_t>()) {
     auto offset = r.get<uint64_t>();
