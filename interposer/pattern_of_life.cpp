@@ -169,7 +169,7 @@ void PatternOfLife::allocate(const Obs& obs) {
       end_step();
     else if (anchor_ >= 0 && double(event_ - sizes_[anchor_].last_event) > 3.0 * sizes_[anchor_].gap + 16)
       anchor_ = -1, end_step();  // the program does something else now
-    else if (anchor_ < 0 && event_ % 32 == 0)
+    else if (anchor_ < 0 && event_ < kStepEvents && event_ % 32 == 0)
       choose_anchor();
   }
   serve(i);
