@@ -226,7 +226,8 @@ class Builder {
       if (is_int(t))
         emit("i_pow", "i_pow(x, y)", {a, b}, t);
       else
-        emit(std::string("pow_") + name(y), std::string("pow(x, (") + compute_of(t) + ")y)", {a, b}, t);
+        emit(std::string("pow_") + name(y),
+             compute_of(y) == compute_of(t) ? "pow(x, y)" : "pow(x, (" + compute_of(t) + ")y)", {a, b}, t);
       return true;
     }
     if (op == "Mod") {

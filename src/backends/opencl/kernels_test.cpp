@@ -155,6 +155,9 @@ TEST_P(Kernels, Elementwise) {
          {"Cast", {floats({37})}, {{"to", I(DType::i8)}}},
          {"Exp", {floats({33}, 1, DType::f16)}},
          {"Pow", {floats({20}), Tensor::scalar(2.0f)}, {}, 2},
+         {"Pow", {below(9, {20}, DType::f32), floats({20}, 2)}},
+         {"Mod", {floats({40}), floats({40}, 2)}, {{"fmod", I(1)}}},
+         {"Mod", {floats({40}), floats({40}, 2)}},
          {"Max", {floats({20}), floats({3, 20}, 2), floats({1, 1}, 3)}}});
 }
 
