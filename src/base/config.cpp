@@ -81,7 +81,8 @@ constexpr Setting kSettings[] = {
     {"device_profile", Kind::boolean, "", "false",
      "Backends of accelerators print the time of each step to stderr when a deployment ends, waiting after each.", ""},
     {"opencl_kernels", Kind::choice, "", "auto",
-     "Kernels of the opencl backend: wide for a few cores with wide registers, lanes for many narrow ones; auto: as the "
+     "Kernels of the opencl backend: wide for a few cores with wide registers, lanes for many narrow ones; auto: as "
+     "the "
      "device is.",
      "auto|wide|lanes"},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
