@@ -108,6 +108,7 @@ class Airampd(unittest.TestCase):
         self.edit("= 8388608 held", "= 12")
         until((self.folder / "tuning.conf.rejected").exists, "the refused text")
         self.assertIn("OCL_CHUNK_BYTES is 12, but must be from 65536", (self.folder / "tuning.conf.rejected").read_text())
+        until(lambda: "= 8388608 held" in self.conf.read_text(), "the last good text")
         self.edit("= 8388608 held", "= 2MiB")
         self.assertEqual(int(program.stdout.readline()), 2 << 20)
         # The program outlives its daemon, and follows the next one.
