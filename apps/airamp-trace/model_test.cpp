@@ -86,14 +86,13 @@ TEST(File, BadLinesAreNamed) {
 
 // A real program under the recorder: cat copies through a buffer of at least 128 KiB.
 TEST(Recorder, WritesDownWhatAProgramAllocates) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the recorder is not built under a sanitizer";
+#endif
   char name[] = "/tmp/trace_XXXXXX";
   close(mkstemp(name));
   std::string command =
       std::string(AIRAMP_TRACE) + " record --least 100000 " + name + " -- cat /proc/self/status > /dev/null";
-  std::string folder(AIRAMP_TRACE);
-  folder.resize(folder.rfind("/bin/"));
-  if (access((folder + "/lib/libairamp_record_host.so").c_str(), R_OK) != 0)
-    GTEST_SKIP() << "the recorder is not built under a sanitizer";
   ASSERT_EQ(std::system(command.c_str()), 0);
   auto events = read_trace(name);
   unlink(name);

@@ -65,14 +65,22 @@ inline int64_t bytes_of(int32_t dtype, int32_t rank, const int64_t* shape) {
 }
 inline const void* data_of(const AiVmmTensor& t) { return static_cast<const char*>(t.data) + t.byte_offset; }
 
+// New memory of the host for output k.
+inline Result<void*> allocate(const AiVmmRun& run, uint32_t k, int32_t dtype, int32_t rank, const int64_t* shape) {
+  if (void* memory = run.allocate(run.user, k, dtype, rank, shape)) return memory;
+  std::string sizes;
+  for (int32_t d = 0; d < rank; ++d) sizes.append(d ? "," : "").append(std::to_string(shape[d]));
+  return Status(Code::resource_exhausted,
+                "The memory limit does not allow output " + std::to_string(k) + " of shape [" + sizes + "].");
+}
+
 // Where output k of the now known type goes: the caller's memory if it fits, else new memory of the host.
 inline Result<void*> output(const AiVmmRun& run, std::span<const TensorRef> outputs, uint32_t k, int32_t dtype,
                             int32_t rank, const int64_t* shape) {
   const AiVmmTensor& t = *outputs[k];
   if (t.data && t.dtype == dtype && t.rank == rank && std::equal(shape, shape + rank, t.shape))
     return static_cast<void*>(static_cast<char*>(t.data) + t.byte_offset);
-  if (void* memory = run.allocate(run.user, k, dtype, rank, shape)) return memory;
-  return Status(Code::resource_exhausted, "The memory limit does not allow output " + std::to_string(k) + ".");
+  return allocate(run, k, dtype, rank, shape);
 }
 
 class Context {

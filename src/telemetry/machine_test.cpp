@@ -139,7 +139,8 @@ TEST(ThisMachine, TheKernelTellsTheRoundTripTimeOfAConnection) {
   }
   TcpSample s = read_tcp(true);
   close(client), close(server), close(listener);
-  if (s.connections == 0) GTEST_SKIP() << "no socket diagnosis here: " << s.min_rtt.why();
+  if (!s.min_rtt.known() && s.min_rtt.why().find("socket diagnosis") != std::string::npos)
+    GTEST_SKIP() << "the kernel does not answer here: " << s.min_rtt.why();
   EXPECT_GE(s.connections, 2);
   ASSERT_TRUE(s.min_rtt.known()) << s.min_rtt.why();
   EXPECT_GT(s.min_rtt.value(), 0);

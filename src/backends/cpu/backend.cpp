@@ -31,10 +31,7 @@ class CpuContext : public backend::Context {
       slots_[k].data = t.data ? static_cast<char*>(t.data) + t.byte_offset : nullptr;
       slots_[k].shape = {t.shape, t.shape ? size_t(t.rank) : 0};
       slots_[k].allocate = [&run, k](DType dtype, const Shape& shape) -> Result<void*> {
-        if (void* p = run.allocate(run.user, uint32_t(k), int32_t(dtype), int32_t(shape.size()), shape.data()))
-          return p;
-        return Status(Code::resource_exhausted, "The memory limit does not allow output " + std::to_string(k) +
-                                                    " of shape " + ai_vmm::to_string(shape) + ".");
+        return backend::allocate(run, uint32_t(k), int32_t(dtype), int32_t(shape.size()), shape.data());
       };
     }
     return context_.run(inputs_, slots_, {run.threads, run.seed, run.cancel});

@@ -354,9 +354,7 @@ Status execute(Context& c, std::span<const AiVmmTensor* const> in, std::span<con
     if (r.ok()) bytes = uint64_t(backend::bytes_of(dtype, int32_t(shape.size()), shape.data()));
     if (!r.ok() || offset > Region::kSpan || bytes > Region::kSpan - offset || !c.region->reserve(offset + bytes))
       return Status(Code::data_loss, "An isolated backend sent a damaged answer.");
-    void* to = run.allocate(run.user, k, dtype, int32_t(shape.size()), shape.data());
-    if (!to)
-      return Status(Code::resource_exhausted, "The memory limit does not allow output " + std::to_string(k) + ".");
+    void* to = AI_VMM_TAKE(backend::allocate(run, k, dtype, int32_t(shape.size()), shape.data()));
     if (bytes) std::memcpy(to, c.region->at(offset), bytes);
   }
   return {};
