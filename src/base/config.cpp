@@ -80,6 +80,9 @@ constexpr Setting kSettings[] = {
      ""},
     {"device_profile", Kind::boolean, "", "false",
      "Backends of accelerators print the time of each step to stderr when a deployment ends, waiting after each.", ""},
+    {"kernel_folder", Kind::text, "folder", "",
+     "Where backends of accelerators write the text of each kernel that they compile, a file each; empty: nowhere.",
+     ""},
     {"opencl_kernels", Kind::choice, "", "auto",
      "Kernels of the opencl backend: wide for a few cores with wide registers, lanes for many narrow ones; auto: as "
      "the "

@@ -21,6 +21,12 @@ namespace ai_vmm {
 namespace cpu {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
+namespace cuda {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
+namespace hip {
+const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
+}
 namespace null {
 const AiVmmBackend* entry(const AiVmmHost* host, AiVmmStatus* status);
 }
@@ -46,6 +52,8 @@ std::span<const InTreeBackend> in_tree_backends() {
       {"reference", reference::entry, true},
       {"openvino", openvino::entry, false},
       {"onnxruntime", onnxruntime::entry, false},
+      {"cuda", cuda::entry, false},
+      {"hip", hip::entry, false},
       {"opencl", opencl::entry, false},
       {"null", null::entry, false},
       {"sim", sim::entry, false},

@@ -33,7 +33,7 @@ namespace {
 
 constexpr char kHelp[] =
     R"(usage: conformance [--data DIR] [--backend NAME] [--suite NAME]... [--filter TEXT] [--list FILE] [--jobs N]
-                   [--threads N] [--timeout SECONDS] [--passed] [--refusals [--least N]]
+                   [--threads N] [--timeout SECONDS] [--measured] [--passed] [--refusals [--least N]]
 
   --data DIR      folder of suites of cases (default build/conformance)
   --backend NAME  backend to deploy on (default reference); nothing falls back to the reference in silence
@@ -44,6 +44,7 @@ constexpr char kHelp[] =
   --jobs N        cases at a time (default 2)
   --threads N     threads of each deployment (default 1)
   --timeout S     seconds a case may take (default 60)
+  --measured      kernels are chosen by measurement, as users' deployments do; otherwise by a fixed rule
   --passed        print the names of cases that pass, too
   --refusals      for backends that host another engine: nodes that it refuses fall to the reference, and the case
                   counts as refused; its values must be right nevertheless
@@ -55,7 +56,7 @@ struct Options {
   std::string backend = "reference", filter, list;
   std::set<std::string> suites;
   int jobs = 2, threads = 1, timeout = 60, least = 0;
-  bool print_passed = false, refusals = false;
+  bool print_passed = false, refusals = false, measured = false;
 };
 
 struct Slot {  // one data file of a case: input_<k>.pb or output_<k>.pb
@@ -223,7 +224,7 @@ Status run_case(Case c, const Options& options, std::string& refused) {
   how.backend = options.backend;
   how.threads = options.threads;
   how.allow_reference = options.backend == "reference" || options.refusals;
-  how.deterministic = true;
+  how.deterministic = !options.measured;
   how.seed = 1;
   auto deployed = vmm.deploy((c.folder / "model.onnx").string(), how);
   if (!deployed.ok()) return std::move(deployed).status().during("deploying");
@@ -404,8 +405,8 @@ Options parse(int argc, char** argv) {
       std::fputs(kHelp, stdout);
       std::exit(0);
     }
-    if (flag == "--passed" || flag == "--refusals") {
-      (flag == "--passed" ? o.print_passed : o.refusals) = true;
+    if (flag == "--passed" || flag == "--refusals" || flag == "--measured") {
+      (flag == "--passed" ? o.print_passed : flag == "--refusals" ? o.refusals : o.measured) = true;
       continue;
     }
     if (i + 1 == argc) usage("option " + flag + " is unknown or lacks its value.");

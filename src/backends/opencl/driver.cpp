@@ -1,16 +1,11 @@
 #include "backends/opencl/driver.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <map>
-#include <mutex>
-#include <set>
-#include <unordered_map>
 
-#include "backends/opencl/cache.hpp"
 #include "base/config.hpp"
-#include "base/hash.hpp"
+#include "base/pci.hpp"
+#include "gpu/driver_base.hpp"
 
 namespace ai_vmm::opencl {
 
@@ -123,19 +118,17 @@ class InOrderQueue : public gpu::Queue {
   cl_command_queue queue_;
 };
 
-class ClDriver : public gpu::Driver {
+class ClDriver : public gpu::DriverBase {
  public:
   ClDriver(std::shared_ptr<Shared> s, gpu::Traits traits, const AiVmmHost* host)
-      : shared_(std::move(s)), cl_(shared_->cl), traits_(std::move(traits)), host_(host), folder_(cache_folder()) {}
+      : DriverBase(std::move(traits), host, kOptions), shared_(std::move(s)), cl_(shared_->cl) {}
   ~ClDriver() override {
     for (cl_program p : owned_) cl_.clReleaseProgram(p);
   }
 
-  const gpu::Traits& traits() const override { return traits_; }
-
   Result<MemoryRef> allocate(int64_t bytes) override {
     cl_int code = CL_SUCCESS;
-    cl_mem_flags flags = CL_MEM_READ_WRITE | (traits_.host_memory ? CL_MEM_ALLOC_HOST_PTR : 0);
+    cl_mem_flags flags = CL_MEM_READ_WRITE | (traits().host_memory ? CL_MEM_ALLOC_HOST_PTR : 0);
     cl_mem m = cl_.clCreateBuffer(shared_->context, flags, size_t(std::max<int64_t>(bytes, 1)), nullptr, &code);
     AI_VMM_TRY(failure(code, "clCreateBuffer of " + std::to_string(bytes) + " bytes"));
     return MemoryRef(std::make_shared<Buffer>(shared_, m, bytes));
@@ -157,32 +150,10 @@ class ClDriver : public gpu::Driver {
     return MemoryRef(b);
   }
 
-  Status load(std::span<const gpu::Source> kernels) override {
-    std::lock_guard lock(mutex_);
-    std::string text;
-    std::vector<std::string> names;
-    std::set<std::string> fresh;
-    for (const gpu::Source& k : kernels)
-      if (!programs_.count(k.name) && fresh.insert(k.name).second) names.push_back(k.name);
-    if (names.empty()) return {};
-    // In an order of their own, so that equal sets are one program however they came about.
-    std::sort(names.begin(), names.end());
-    std::map<std::string, const std::string*> texts;
-    for (const gpu::Source& k : kernels) texts[k.name] = &k.text;
-    text = gpu::prelude(gpu::Dialect::opencl, traits_.f64);
-    for (const std::string& n : names) text += *texts[n] + "\n";
-    cl_program program = AI_VMM_TAKE(build(text));
-    owned_.push_back(program);
-    for (const std::string& n : names) programs_[n] = program;
-    compilations_ += int64_t(names.size());
-    return {};
-  }
   Result<std::unique_ptr<gpu::Call>> call(const std::string& kernel) override {
-    std::lock_guard lock(mutex_);
-    auto it = programs_.find(kernel);
-    if (it == programs_.end()) return Status(Code::internal, "The kernel " + kernel + " was not loaded.");
+    auto program = static_cast<cl_program>(AI_VMM_TAKE(program_of(kernel)));
     cl_int code = CL_SUCCESS;
-    cl_kernel k = cl_.clCreateKernel(it->second, kernel.c_str(), &code);
+    cl_kernel k = cl_.clCreateKernel(program, kernel.c_str(), &code);
     AI_VMM_TRY(failure(code, "clCreateKernel of " + kernel));
     return std::unique_ptr<gpu::Call>(new Kernel(shared_, k));
   }
@@ -192,24 +163,46 @@ class ClDriver : public gpu::Driver {
     AI_VMM_TRY(failure(code, "clCreateCommandQueue"));
     return std::unique_ptr<gpu::Queue>(new InOrderQueue(shared_, q));
   }
-  int64_t compilations() const override { return compilations_; }
 
-  std::string remembered(const std::string& key) override {
-    std::lock_guard lock(mutex_);
-    if (auto it = choices_.find(key); it != choices_.end()) return it->second;
-    if (!host_->tuning_get) return "";
-    const std::string full = traits_.identity + " " + key;
-    std::string value(256, 0);
-    uint64_t n = host_->tuning_get(host_->user, {full.data(), full.size()}, value.data(), value.size());
-    value.resize(n <= value.size() ? size_t(n) : 0);
-    if (!value.empty()) choices_[key] = value;
-    return value;
+ protected:
+  Result<Program> program_from_binary(const std::string& binary) override {
+    cl_int code = CL_SUCCESS, status = CL_SUCCESS;
+    const auto* data = reinterpret_cast<const unsigned char*>(binary.data());
+    const size_t size = binary.size();
+    cl_program p = cl_.clCreateProgramWithBinary(shared_->context, 1, &shared_->device, &size, &data, &status, &code);
+    AI_VMM_TRY(failure(code, "clCreateProgramWithBinary"));
+    if (status == CL_SUCCESS) status = cl_.clBuildProgram(p, 1, &shared_->device, kOptions, nullptr, nullptr);
+    if (status != CL_SUCCESS) {
+      cl_.clReleaseProgram(p);
+      return failure(status, "clBuildProgram of a binary");
+    }
+    owned_.push_back(p);
+    return Program(p);
   }
-  void remember(const std::string& key, const std::string& value) override {
-    std::lock_guard lock(mutex_);
-    choices_[key] = value;
-    const std::string full = traits_.identity + " " + key;
-    if (host_->tuning_put) host_->tuning_put(host_->user, {full.data(), full.size()}, {value.data(), value.size()});
+  Result<Program> program_from_text(const std::string& text, std::string& binary) override {
+    cl_int code = CL_SUCCESS;
+    const char* source = text.c_str();
+    const size_t length = text.size();
+    cl_program p = cl_.clCreateProgramWithSource(shared_->context, 1, &source, &length, &code);
+    AI_VMM_TRY(failure(code, "clCreateProgramWithSource"));
+    code = cl_.clBuildProgram(p, 1, &shared_->device, kOptions, nullptr, nullptr);
+    if (code != CL_SUCCESS) {
+      size_t n = 0;
+      cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, 0, nullptr, &n);
+      std::string log(n, 0);
+      cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, n, log.data(), nullptr);
+      cl_.clReleaseProgram(p);
+      return Status(Code::internal,
+                    "Kernels do not compile on this device (" + std::to_string(code) + "): " + log.substr(0, 800));
+    }
+    size_t size = 0;
+    if (cl_.clGetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, nullptr) == CL_SUCCESS && size > 0) {
+      binary.resize(size);
+      auto* to = reinterpret_cast<unsigned char*>(binary.data());
+      if (cl_.clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof to, &to, nullptr) != CL_SUCCESS) binary.clear();
+    }
+    owned_.push_back(p);
+    return Program(p);
   }
 
  private:
@@ -230,56 +223,12 @@ class ClDriver : public gpu::Driver {
     return &region;
   }
 
-  Result<cl_program> build(const std::string& text) {
-    const std::string identity = traits_.identity + "\n" + kOptions + "\n" + text;
-    const uint64_t key = hash_bytes(std::as_bytes(std::span(identity)));
-    cl_int code = CL_SUCCESS, status = CL_SUCCESS;
-    if (auto binary = read_binary(folder_, key)) {
-      const unsigned char* data = binary->data();
-      const size_t size = binary->size();
-      cl_program p = cl_.clCreateProgramWithBinary(shared_->context, 1, &shared_->device, &size, &data, &status, &code);
-      if (code == CL_SUCCESS && status == CL_SUCCESS &&
-          cl_.clBuildProgram(p, 1, &shared_->device, kOptions, nullptr, nullptr) == CL_SUCCESS)
-        return p;
-      if (code == CL_SUCCESS) cl_.clReleaseProgram(p);
-    }
-    const char* source = text.c_str();
-    const size_t length = text.size();
-    cl_program p = cl_.clCreateProgramWithSource(shared_->context, 1, &source, &length, &code);
-    AI_VMM_TRY(failure(code, "clCreateProgramWithSource"));
-    code = cl_.clBuildProgram(p, 1, &shared_->device, kOptions, nullptr, nullptr);
-    if (code != CL_SUCCESS) {
-      size_t n = 0;
-      cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, 0, nullptr, &n);
-      std::string log(n, 0);
-      cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, n, log.data(), nullptr);
-      cl_.clReleaseProgram(p);
-      return Status(Code::internal,
-                    "Kernels do not compile on this device (" + std::to_string(code) + "): " + log.substr(0, 800));
-    }
-    size_t size = 0;
-    if (cl_.clGetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, nullptr) == CL_SUCCESS && size > 0) {
-      std::vector<unsigned char> binary(size);
-      unsigned char* to = binary.data();
-      if (cl_.clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof to, &to, nullptr) == CL_SUCCESS)
-        write_binary(folder_, key, binary);
-    }
-    return p;
-  }
-
   // No relaxed arithmetic: subnormals, infinities and NaN are what the operators define.
   static constexpr const char* kOptions = "-cl-std=CL1.2";
 
   std::shared_ptr<Shared> shared_;
   const Api& cl_;
-  gpu::Traits traits_;
-  const AiVmmHost* host_;
-  std::string folder_;
-  std::mutex mutex_;
-  std::unordered_map<std::string, cl_program> programs_;
   std::vector<cl_program> owned_;
-  std::unordered_map<std::string, std::string> choices_;
-  std::atomic<int64_t> compilations_{0};
 };
 
 }  // namespace
@@ -316,7 +265,11 @@ Result<std::vector<DeviceId>> find_devices() {
                   device_value<cl_device_type>(cl, d, CL_DEVICE_TYPE),
                   int64_t(device_value<cl_ulong>(cl, d, CL_DEVICE_GLOBAL_MEM_SIZE)),
                   ""};
-      id.resource = id.type & CL_DEVICE_TYPE_CPU ? "cpu:0" : "opencl:" + id.name;
+      auto pci = opencl_pci_address([&](uint32_t what, void* value, size_t bytes) {
+        size_t needed = 0;
+        return cl.clGetDeviceInfo(d, what, bytes, value, &needed) == CL_SUCCESS && needed == bytes;
+      });
+      id.resource = id.type & CL_DEVICE_TYPE_CPU ? "cpu:0" : pci ? resource_name(*pci) : "opencl:" + id.name;
       found.push_back(std::move(id));
     }
   }

@@ -18,7 +18,7 @@ struct DeviceId {
   std::string name, platform_name, driver;
   cl_device_type type;
   int64_t memory_bytes;
-  std::string resource;  // "cpu:0" for the processor, "opencl:<name>" for others
+  std::string resource;  // as AiVmmDeviceInfo::resource
 };
 
 // Every device of every platform that runs OpenCL 1.2 with a compiler, accelerators before processors.

@@ -4,16 +4,15 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
-namespace ai_vmm::opencl {
+namespace ai_vmm::gpu {
 
-// $XDG_CACHE_HOME/aivmm/opencl, or ~/.cache/aivmm/opencl; "" where neither is set: nothing is kept.
+// $XDG_CACHE_HOME/aivmm/kernels, or ~/.cache/aivmm/kernels; "" where neither is set: nothing is kept.
 std::string cache_folder();
 
 // The binary stored under `key`; nullopt when there is none or the file is damaged, which removes it.
-std::optional<std::vector<unsigned char>> read_binary(const std::string& folder, uint64_t key);
+std::optional<std::string> read_binary(const std::string& folder, uint64_t key);
 // Written whole or not at all. A full disk or a folder that cannot be written loses only the binary.
-void write_binary(const std::string& folder, uint64_t key, const std::vector<unsigned char>& binary);
+void write_binary(const std::string& folder, uint64_t key, const std::string& binary);
 
-}  // namespace ai_vmm::opencl
+}  // namespace ai_vmm::gpu

@@ -1,4 +1,4 @@
-#include "backends/opencl/cache.hpp"
+#include "gpu/cache.hpp"
 
 #include <unistd.h>
 
@@ -9,14 +9,14 @@
 
 #include "base/hash.hpp"
 
-namespace ai_vmm::opencl {
+namespace ai_vmm::gpu {
 
 namespace {
 
 namespace fs = std::filesystem;
 
 struct Header {
-  char magic[8] = {'A', 'I', 'V', 'M', 'M', 'C', 'L', '1'};
+  char magic[8] = {'A', 'I', 'V', 'M', 'M', 'K', '0', '1'};
   uint64_t key = 0, size = 0, hash = 0;
 };
 
@@ -30,18 +30,18 @@ std::string path_of(const std::string& folder, uint64_t key) {
 
 std::string cache_folder() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
-  if (cache && *cache) return std::string(cache) + "/aivmm/opencl";
+  if (cache && *cache) return std::string(cache) + "/aivmm/kernels";
   const char* home = std::getenv("HOME");
-  return home && *home ? std::string(home) + "/.cache/aivmm/opencl" : "";
+  return home && *home ? std::string(home) + "/.cache/aivmm/kernels" : "";
 }
 
-std::optional<std::vector<unsigned char>> read_binary(const std::string& folder, uint64_t key) {
+std::optional<std::string> read_binary(const std::string& folder, uint64_t key) {
   if (folder.empty()) return std::nullopt;
   std::ifstream in(path_of(folder, key), std::ios::binary);
   if (!in) return std::nullopt;
   Header h;
   const Header wanted;
-  std::vector<unsigned char> data;
+  std::string data;
   std::error_code error;
   auto size = fs::file_size(path_of(folder, key), error);
   bool good = !error && in.read(reinterpret_cast<char*>(&h), sizeof h) &&
@@ -56,7 +56,7 @@ std::optional<std::vector<unsigned char>> read_binary(const std::string& folder,
   return std::nullopt;
 }
 
-void write_binary(const std::string& folder, uint64_t key, const std::vector<unsigned char>& binary) {
+void write_binary(const std::string& folder, uint64_t key, const std::string& binary) {
   if (folder.empty()) return;
   std::error_code error;
   fs::create_directories(folder, error);
@@ -78,4 +78,4 @@ void write_binary(const std::string& folder, uint64_t key, const std::vector<uns
   if (error) fs::remove(partial, error);
 }
 
-}  // namespace ai_vmm::opencl
+}  // namespace ai_vmm::gpu

@@ -1,4 +1,4 @@
-#include "backends/opencl/cache.hpp"
+#include "gpu/cache.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -6,22 +6,20 @@
 #include <filesystem>
 #include <fstream>
 
-#include "backends/opencl/api.hpp"
-
-namespace ai_vmm::opencl {
+namespace ai_vmm::gpu {
 namespace {
 
 namespace fs = std::filesystem;
 
 class Cache : public testing::Test {
  protected:
-  void SetUp() override { folder_ = fs::temp_directory_path() / ("opencl_cache_" + std::to_string(getpid())); }
+  void SetUp() override { folder_ = fs::temp_directory_path() / ("gpu_cache_" + std::to_string(getpid())); }
   void TearDown() override { fs::remove_all(folder_); }
   fs::path only_file() const { return fs::directory_iterator(folder_)->path(); }
   fs::path folder_;
 };
 
-const std::vector<unsigned char> kBinary = {1, 2, 3, 4, 5};
+const std::string kBinary = "12345";
 
 TEST_F(Cache, WhatIsWrittenIsRead) {
   EXPECT_FALSE(read_binary(folder_, 7));
@@ -58,16 +56,5 @@ TEST_F(Cache, AFolderThatCannotBeIsNoFailure) {
   EXPECT_FALSE(read_binary("", 7));
 }
 
-TEST(Failure, CodesSayWhatIsWrongWithTheDevice) {
-  EXPECT_TRUE(failure(CL_SUCCESS, "x").ok());
-  Status memory = failure(CL_MEM_OBJECT_ALLOCATION_FAILURE, "clCreateBuffer");
-  EXPECT_EQ(memory.code(), Code::resource_exhausted);
-  EXPECT_EQ(memory.device_state(), DeviceState::out_of_memory);
-  Status lost = failure(CL_DEVICE_NOT_AVAILABLE, "clFinish");
-  EXPECT_EQ(lost.code(), Code::unavailable);
-  EXPECT_EQ(lost.device_state(), DeviceState::lost);
-  EXPECT_EQ(failure(CL_INVALID_KERNEL_ARGS, "x").code(), Code::internal);
-}
-
 }  // namespace
-}  // namespace ai_vmm::opencl
+}  // namespace ai_vmm::gpu
