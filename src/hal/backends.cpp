@@ -252,7 +252,7 @@ std::vector<const Backend*> plugins() {
 Result<const Backend*> find_backend(std::string_view wanted) {
   auto usable = [](const Backend* b) -> Result<const Backend*> {
     if (b->api) return b;
-    return Status(Code::failed_precondition, "Backend " + b->name + " cannot be used: " + b->problem);
+    return Status(Code::unavailable, "Backend " + b->name + " cannot be used: " + b->problem);
   };
   if (wanted.starts_with("file:")) return usable(Registry::get().plugin(std::string(wanted.substr(5))));
   if (const Backend* b = Registry::get().built_in(wanted)) return usable(b);

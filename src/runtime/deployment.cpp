@@ -142,7 +142,11 @@ Status Deployment::Impl::check(Call& call) const {
     const Tensor& t = given.tensor();
     if (p.dtype != DType::undefined && t.dtype() != p.dtype)
       return bad("Input \"" + p.name + "\" is " + name(t.dtype()) + "; the model takes " + name(p.dtype) + ".");
-    if (p.dims.size() == 1 && p.dims[0] == "...") continue;
+    if (p.dims.size() == 1 && p.dims[0] == "...") {
+      call.sizes.push_back(int64_t(t.shape().size()));
+      call.sizes.insert(call.sizes.end(), t.shape().begin(), t.shape().end());
+      continue;
+    }
     bool fits = t.shape().size() == p.shape.size();
     for (size_t i = 0; fits && i < p.shape.size(); ++i) {
       const int64_t size = t.dim(int64_t(i));
@@ -235,20 +239,22 @@ Status Deployment::Impl::run(std::unique_ptr<Call> call, Status status, int run_
   return status;
 }
 
-Result<Deployment::Impl*> Deployment::Impl::variant(const Inputs& given) {
+Result<std::shared_ptr<Deployment::Impl>> Deployment::Impl::variant(const Inputs& given) {
   std::vector<std::string> overridden;
   for (const Port& p : overridable)
     if (given.count(p.name)) overridden.push_back(p.name);
-  if (overridden.empty()) return this;
-  std::lock_guard lock(mutex);
-  auto& made = variants[overridden];
-  if (!made) {
+  if (overridden.empty()) return std::shared_ptr<Impl>();
+  std::lock_guard lock(variants_mutex);
+  auto at = std::ranges::find(variants, overridden, [](auto& v) { return v.first; });
+  if (at == variants.end()) {
     auto compiled = recompile(overridden);
     if (!compiled.ok())
       return std::move(compiled).status().during("the compiling with " + join(overridden, ", ") + " as inputs");
-    made = *std::move(compiled);
+    if (variants.size() == kVariants) variants.pop_back();
+    at = variants.emplace(variants.end(), std::move(overridden), *std::move(compiled));
   }
-  return made.get();
+  std::rotate(variants.begin(), at, at + 1);
+  return variants.front().second;
 }
 
 const std::vector<Port>& Deployment::inputs() const { return impl_->inputs; }
@@ -257,7 +263,8 @@ const std::vector<Port>& Deployment::overridable() const { return impl_->overrid
 const std::map<std::string, std::string>& Deployment::metadata() const { return impl_->metadata; }
 
 Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options) const {
-  Impl* impl = AI_VMM_TAKE(impl_->variant(inputs));
+  std::shared_ptr<Impl> variant = AI_VMM_TAKE(impl_->variant(inputs));
+  Impl* impl = variant ? variant.get() : impl_.get();
   Outputs outputs = options.outputs;
   AI_VMM_TRY(impl->run(inputs, outputs, impl_->threads, options.cancel));
   return outputs;
@@ -338,9 +345,8 @@ Report Deployment::report() const {
   r.simulated_runs = impl_->simulated_runs;
   r.simulated_us = double(impl_->simulated_ns) / 1e3;
   r.simulated_joules = double(impl_->simulated_nanojoules) * 1e-9;
-  std::lock_guard lock(impl_->mutex);
-  for (const auto& [names, variant] : impl_->variants)
-    if (variant) collect(*variant->plan, r);
+  std::lock_guard lock(impl_->variants_mutex);
+  for (const auto& [names, variant] : impl_->variants) collect(*variant->plan, r);
   return r;
 }
 std::string Deployment::graph_text() const { return impl_->plan->graph->to_text(); }

@@ -39,19 +39,20 @@ struct Deployment::Impl {
   Status run(const Inputs& inputs, Outputs& outputs, int threads, const volatile int32_t* cancel = nullptr);
   Status run(std::span<const Data> inputs, std::span<Data> outputs, int threads,
              const volatile int32_t* cancel = nullptr);
-  // Itself, or its variant in which those overridable initialisers that `inputs` gives are inputs: compiled when first
-  // needed, then kept.
-  Result<Impl*> variant(const Inputs& inputs);
+  // The deployment in which those overridable initialisers that `inputs` gives are inputs, compiled when needed; the
+  // last kVariants of them are kept. Null: `inputs` gives none, and this is the one.
+  Result<std::shared_ptr<Impl>> variant(const Inputs& inputs);
 
-  std::mutex mutex;
-  std::map<std::vector<std::string>, std::shared_ptr<Impl>> variants;
+  static constexpr size_t kVariants = 4;
+  std::mutex variants_mutex;
+  std::vector<std::pair<std::vector<std::string>, std::shared_ptr<Impl>>> variants;  // the last used first
 
  private:
   struct Call {  // what one run holds
     std::shared_ptr<MemoryBudget> budget;
     std::vector<const Data*> inputs;  // in order, as the outputs
     std::vector<Data*> outputs;
-    std::vector<int64_t> sizes;       // by number of the symbolic size; -1 not seen yet
+    std::vector<int64_t> sizes;  // by number of the symbolic size, -1 not seen yet; then the unranked inputs' shapes
     std::vector<int64_t> last_sizes;  // of the run before
   };
   std::unique_ptr<Call> begin();

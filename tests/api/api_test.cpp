@@ -157,6 +157,25 @@ TEST(Overriding, GivesOthersInPlaceOfDefaults) {
   EXPECT_NE(misfit.status().message().find("\"b\" has shape [3]"), std::string::npos) << misfit.status().message();
 }
 
+// More choices than are kept at once: those that were dropped are compiled again.
+TEST(Overriding, EveryChoiceOfInitialisers) {
+  ModelText m;
+  m.graph.nodes = {{"Sum", {"x", "a", "b", "c"}, {"y"}}};
+  m.graph.inputs = {f32("x", {{1}}), f32("a", {{1}}), f32("b", {{1}}), f32("c", {{1}})};
+  m.graph.outputs = {value("y")};
+  const char* names[] = {"a", "b", "c"};
+  for (const char* name : names) m.graph.initialisers.push_back(write_onnx_tensor(Tensor::vector<float>({1}), name));
+  Deployment d = deploy(m, {.backend = "cpu", .threads = 1});
+  for (int round = 0; round < 2; ++round)
+    for (int set = 0; set < 8; ++set) {
+      Inputs in{{"x", Tensor::vector<float>({0.5f})}};
+      float sum = 3.5f;
+      for (int k = 0; k < 3; ++k)
+        if (set >> k & 1) in[names[k]] = Tensor::vector<float>({float(10 << k)}), sum += float(10 << k) - 1;
+      EXPECT_EQ(floats(d.run(in)), std::vector<float>{sum}) << set;
+    }
+}
+
 TEST(Overriding, WorksFromManyThreads) {
   Deployment d = deploy(linear(), {.backend = "cpu", .threads = 1});
   std::atomic<int> wrong{0};
@@ -225,6 +244,20 @@ TEST_F(ChangingFiles, WeightsAreNotReadAgainFromAFileThatWasCutShort) {
   fs::resize_file(path_, 0);
   EXPECT_EQ(mapped->run(longer_).status().code(), Code::data_loss);
   EXPECT_EQ(floats(copied->run(longer_)), (std::vector<float>{11, 22, 13, 24}));
+}
+
+TEST_F(ChangingFiles, NeitherForAnotherShapeOfAnInputWithoutRank) {
+  ModelText m = linear();
+  ProtoWriter tensor, type;
+  tensor.varint(1, uint64_t(DType::f32));
+  type.bytes(1, tensor.take());
+  m.graph.inputs = {value("x", type.take())};
+  write(m);
+  auto d = VMM().deploy(path_, {.backend = "cpu"});
+  ASSERT_TRUE(d.ok()) << d.status().message();
+  EXPECT_EQ(floats(d->run(plain_)), (std::vector<float>{11, 22}));
+  fs::resize_file(path_, 0);
+  EXPECT_EQ(d->run(longer_).status().code(), Code::data_loss);
 }
 
 }  // namespace

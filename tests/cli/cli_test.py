@@ -328,6 +328,14 @@ class Cli(unittest.TestCase):
         self.assertNotIn("memory_bytes", j["hardware"][1])
         self.aivmm("devices", "--root", self.at / "nowhere", expect=2)
 
+    def test_without_shared_memory(self):
+        preload = {"LD_PRELOAD": str(BUILD / "fakes/no_shared_memory.so")}
+        if "libomp" not in self.aivmm("devices").stdout:
+            self.skipTest("only LLVM's OpenMP library needs it")
+        self.assertIn("/dev/shm", self.aivmm("run", self.add, "--random", 1, expect=1, **preload).stderr)
+        self.assertIn("/dev/shm", self.aivmm("devices", "--verbose", **preload).stdout)
+        self.aivmm("run", self.add, "--random", 1, "--backend", "reference", **preload)
+
     def test_devices_and_ops(self):
         j = json.loads(self.aivmm("devices", "--json").stdout)
         self.assertIn("reference", [d["backend"] for d in j["devices"]])

@@ -77,7 +77,8 @@ class Draw:
                                   self.initializers)
         opsets = [helper.make_opsetid("", OPSET)]
         if any(n.domain == "ai.onnx.ml" for n in self.nodes):
-            opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
+            later = any(n.op_type == "TreeEnsemble" for n in self.nodes)
+            opsets.append(helper.make_opsetid("ai.onnx.ml", 5 if later else 3))
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
@@ -501,10 +502,48 @@ def tree_classifier(d):
          **labels, **trees(d, 1 if one_score else classes, "class"))
 
 
+def tree_ensemble(d):
+    """The later form of both: tables of interior nodes and of leaves, and sets of members beside the comparisons."""
+    targets, members, missing = d.int(1, 3), d.chance(0.3), d.chance(0.4)
+    of = {k: [] for k in ("featureids", "modes", "splits", "truenodeids", "trueleafs", "falsenodeids", "falseleafs",
+                          "missing_value_tracks_true")}
+    roots, leaf_ids, leaf_weights, sets = [], [], [], []
+    for _ in range(d.int(1, 6)):
+        depth = 0 if d.chance(0.05) else d.int(1, 3)
+        inner, root = max(2**depth - 1, 1), len(of["modes"])
+        roots.append(root)
+
+        def branch(child):
+            if depth and child < inner:
+                return root + child, 0
+            leaf_ids.append(d.int(0, targets - 1))
+            leaf_weights.append(round(float(d.rng.normal()), 3))
+            return len(leaf_ids) - 1, 1
+
+        for node in range(inner):
+            member = members and d.chance(0.4)
+            if member:
+                sets += [float(v) for v in sorted({d.int(-3, 3) for _ in range(d.int(1, 3))})] + [np.nan]
+            yes = branch(2 * node + 1)
+            no = branch(2 * node + 2) if depth else yes  # a tree that is a leaf
+            row = (d.int(0, 3), 6 if member else d.int(0, 5), 0.0 if member else float(d.int(-3, 3)), *yes, *no,
+                   int(missing and d.chance(0.5)))
+            for column, item in zip(of.values(), row):
+                column.append(item)
+    tensors = {"nodes_modes": np.array(of.pop("modes"), np.uint8), "nodes_splits": np.array(of.pop("splits"), np.float32),
+               "leaf_weights": np.array(leaf_weights, np.float32)}
+    if members:
+        tensors["membership_values"] = np.array(sets, np.float32)
+    d.op("TreeEnsemble", table(d), domain="ai.onnx.ml", n_targets=targets, aggregate_function=d.pick([0, 1, 1, 2, 3]),
+         post_transform=d.pick([0, 0, 0, 1, 3]), tree_roots=roots, leaf_targetids=leaf_ids,
+         **{k: numpy_helper.from_array(v, k) for k, v in tensors.items()}, **{f"nodes_{k}": v for k, v in of.items()})
+
+
 SINGLE = [unary, unary, binary, binary, binary, logic, where, clip, cast, reduce, reduce, arg, softmax, transpose, reshape, squeeze,
           unsqueeze, concat, split, slice_, slice_, gather, gather_elements, gather_nd, scatter, scatter_nd, pad, expand, tile,
           conv, conv, conv, conv_transpose, pool, pool, global_pool, matmul, matmul, gemm, normalisation, layer_norm, resize, space,
-          top_k, cum_sum, trilu, one_hot, einsum, recurrent, quantise, non_zero, tree_regressor, tree_classifier]
+          top_k, cum_sum, trilu, one_hot, einsum, recurrent, quantise, non_zero, tree_regressor, tree_classifier,
+          tree_ensemble]
 
 # ---------------------------------------------------------------- small graphs
 

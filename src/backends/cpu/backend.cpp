@@ -1,9 +1,13 @@
 // The CPU backend behind the plugin interface.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <omp.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 
 #include "ai_vmm/compute_backend.hpp"
@@ -98,11 +102,28 @@ const char* openmp_library() {
   return std::string_view(where.dli_fname).find("gomp") == std::string_view::npos ? "libomp" : "libgomp";
 }
 
+// LLVM's library registers itself under a name in shared memory when it is first used, and ends the process if it
+// cannot (openmp/runtime/src/kmp_runtime.cpp, __kmp_register_library_startup).
+Status openmp_starts() {
+  if (std::string_view(openmp_library()) != "libomp") return {};
+  const std::string name = "/ai_vmm_" + std::to_string(getpid());
+  int file = shm_open(name.c_str(), O_CREAT | O_RDWR, 0600);
+  if (file >= 0) {
+    close(file);
+    shm_unlink(name.c_str());
+    return {};
+  }
+  return Status(Code::unavailable,
+                std::string("The OpenMP library needs shared memory, and /dev/shm cannot be written (") +
+                    std::strerror(errno) +
+                    "). Mount a tmpfs there; a container gets one unless it is started with --ipc=none.");
+}
+
 class CpuBackend : public backend::ComputeBackend {
  public:
   const char* name() const override { return "cpu"; }
   const char* version() const override { return "1"; }
-  Status initialize(const AiVmmHost&) override { return {}; }
+  Status initialize(const AiVmmHost&) override { return openmp_starts(); }
   Status capabilities(int32_t, AiVmmDeviceInfo& info) const override {
     std::snprintf(info.name, sizeof info.name, "%s, %d cores, %s, %s", processor_name().c_str(), omp_get_num_procs(),
                   cpu::name(isa()), openmp_library());
