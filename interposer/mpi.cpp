@@ -19,6 +19,9 @@ Handle world_group = 0;
 int keyval = 0;
 std::atomic<bool> finalized;
 char agreement_line[160];
+// What airampd advised before MPI_Init. Ranks on other machines have other advice: what follows from it is agreed
+// again, for each communicator.
+Values advice;
 
 bool wanted() { return options.wire != Wire::kOff || options.shadow; }
 
@@ -55,7 +58,6 @@ void before_init() {
   }
   // What airampd advises is read here only: it is a part of what all ranks must have in common.
   tuning.look_for_daemon();
-  Values advice;
   tuning.snapshot(&advice);
   if (options.wire == Wire::kAuto && !advice[Key::WIRE_COMPRESS]) {
     set_state(kBf16Wire, State::kOff, "airampd advises against it on this machine");
@@ -137,10 +139,11 @@ bool is_float32(Handle type) {
 // Whether half the bytes save more time than rounding costs, with a margin for what the model leaves out. All figures
 // were agreed when the channel was opened: every rank comes to the same answer.
 bool pays(const Record& record, double bytes, bool gathers) {
-  constexpr double kLatency = 30e-6, kMargin = 1.25;
+  constexpr double kMargin = 1.25;
   double ranks = record.size;
   double saved = bytes * (ranks - 1) / (gathers ? 2 : ranks) / record.channel->link_rate();
-  double cost = bytes * (gathers ? ranks : 1) / record.channel->pack_rate() + kLatency * 2 * (ranks - 1);
+  double cost =
+      bytes * (gathers ? ranks : 1) / record.channel->pack_rate() + record.channel->latency() * 2 * (ranks - 1);
   return saved > kMargin * cost;
 }
 
@@ -159,7 +162,10 @@ Record* channel_for(Call call, std::int64_t bytes, bool gathers, Handle comm) {
   } else if (record = record_of(comm); !record) {
     why = "the communicator is not one";
   } else if (!record->why_not && !record->channel) {
-    record->channel = WireChannel::open(comm, record->rank, record->size, elements(*record));
+    record->channel = WireChannel::open(comm, record->rank, record->size, elements(*record),
+                                        {.link_rate = static_cast<double>(advice[Key::WIRE_LINK_BYTES_PER_S]),
+                                         .pack_rate = static_cast<double>(advice[Key::WIRE_PACK_BYTES_PER_S]),
+                                         .latency = static_cast<double>(advice[Key::WIRE_LATENCY_NS]) * 1e-9});
     if (!record->channel) {
       record->why_not = "some rank had no memory for the channel";
     } else if (options.wire == Wire::kAuto && record->channel->one_host()) {
@@ -201,8 +207,8 @@ int sum(WireChannel* channel, const float* from, float* to, std::size_t count, W
 // that ranks with memory of the host's send.
 int staged_sum(WireChannel* channel, const float* from, float* to, std::size_t count, WireChannel::Work* work) {
   float* chunk = channel->spare(0);
-  for (std::size_t at = 0; at < count; at += channel->chunk()) {
-    std::size_t n = count - at < channel->chunk() ? count - at : channel->chunk();
+  for (std::size_t at = 0; at < count; at += channel->room()) {
+    std::size_t n = count - at < channel->room() ? count - at : channel->room();
     bool there = device::copy(chunk, from + at, n * sizeof(float));
     if (int e = sum(channel, chunk, chunk, n, work)) return e;
     if (!there || !device::copy(to + at, chunk, n * sizeof(float))) return kMpiErrOther;
@@ -213,7 +219,7 @@ int staged_sum(WireChannel* channel, const float* from, float* to, std::size_t c
 // Each rank's piece of the result stands `count` elements behind the last one's.
 int staged_gather(WireChannel* channel, int ranks, const float* from, float* to, std::size_t count,
                   WireChannel::Work* work) {
-  std::size_t piece = channel->chunk() / static_cast<std::size_t>(ranks);
+  std::size_t piece = channel->room() / static_cast<std::size_t>(ranks);
   for (std::size_t at = 0; at < count; at += piece) {
     std::size_t n = count - at < piece ? count - at : piece;
     bool there = device::copy(channel->spare(0), from + at, n * sizeof(float));
@@ -229,7 +235,7 @@ int staged_gather(WireChannel* channel, int ranks, const float* from, float* to,
 template <class Real>
 int shadow(Real&& real_call, const Record& record, const float* from, const float* to, std::size_t count) {
   WireChannel* channel = record.channel;
-  std::size_t n = count < channel->chunk() ? count : channel->chunk();
+  std::size_t n = count < channel->room() ? count : channel->room();
   float *input = channel->spare(0), *output = channel->spare(1), *result = channel->spare(2);
   bool there = device::copy(input, from, n * sizeof(float));
   std::int64_t start = now_ns();

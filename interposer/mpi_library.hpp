@@ -25,7 +25,7 @@ namespace AIRamp::Interposer {
   X(Op_create, int(void (*)(void*, void*, int*, Handle*), int, Handle*))                                   \
   X(Isend, int(const void*, int, Handle, int, int, Handle, Handle*))                                       \
   X(Irecv, int(void*, int, Handle, int, int, Handle, Handle*))                                             \
-  X(Waitall, int(int, Handle*, void*))                                                                     \
+  X(Testall, int(int, Handle*, int*, void*))                                                               \
   X(Allreduce, int(const void*, void*, int, Handle, Handle, Handle))                                       \
   X(Reduce_scatter, int(const void*, void*, const int*, Handle, Handle, Handle))
 

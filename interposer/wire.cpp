@@ -1,7 +1,9 @@
 #include "wire.hpp"
 
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <new>
@@ -15,6 +17,8 @@ namespace {
 
 // A rank may be one chunk ahead of another: addends and sums must not be taken for each other.
 constexpr int kAddends = 1, kSums = 2;
+constexpr double kUsualLatency = 30e-6;
+constexpr long kShortestNap = 10000, kLongestNap = 320000;  // ns
 // Summed in the first-level cache.
 constexpr std::size_t kBlock = 4096;
 
@@ -58,23 +62,23 @@ std::atomic<Handle> add_rounded_op;
 
 }  // namespace
 
-// Half the payload, within bounds: one half's sums travel while the other's addends do.
-std::size_t WireChannel::chunk_for(std::size_t count) {
-  std::size_t chunk = kLeastChunk;
-  while (chunk < kLargestChunk && chunk < count / 2) chunk *= 2;
-  return chunk;
+std::size_t WireChannel::slots_for(std::size_t count) {
+  std::size_t slots = 1;
+  while (slots < kMostSlots && slots * kChunk < count) slots *= 2;
+  return slots;
 }
 
-// The spare chunks stay untouched, and take no memory, unless they are needed.
-WireChannel::Memory WireChannel::allocate(std::size_t chunk) const {
+// The spare parts stay untouched, and take no memory, unless they are needed.
+WireChannel::Memory WireChannel::allocate(std::size_t slots) const {
   auto size = static_cast<std::size_t>(size_);
-  std::size_t shard = (chunk + size - 1) / size;
-  std::size_t padded = shard * size;
-  std::size_t requests = 2 * size * sizeof(Handle);
-  std::size_t slot = (2 * padded + shard) * sizeof(std::uint16_t) + 2 * requests + 512;
-  std::size_t used = kSlots * slot + shard * sizeof(float) + size * sizeof(int) + 1024;
+  std::size_t shards = slots * shard_room(kChunk), all_shards = shards * size;
+  std::size_t requests = slots * size * sizeof(Handle);
+  auto rounded = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
+  std::size_t used = 3 * rounded(all_shards * 2) + rounded(shards * 2) + 2 * rounded(requests) +
+                     rounded(kMostSends * sizeof(Handle)) + rounded(shards * sizeof(float)) +
+                     rounded(size * sizeof(int));
   Memory memory;
-  memory.size = used + kSpareChunks * chunk * sizeof(float);
+  memory.size = used + kSpares * slots * kChunk * sizeof(float);
   void* all = mmap(nullptr, memory.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (all == MAP_FAILED) return {};
   memory.all = all;
@@ -82,40 +86,40 @@ WireChannel::Memory WireChannel::allocate(std::size_t chunk) const {
   char* at = static_cast<char*>(all);
   auto take = [&](std::size_t bytes) {
     char* taken = at;
-    at += (bytes + 63) / 64 * 64;
+    at += rounded(bytes);
     return taken;
   };
-  for (Slot& s : memory.slots) {
-    s.outgoing = reinterpret_cast<std::uint16_t*>(take(padded * 2));
-    s.incoming = reinterpret_cast<std::uint16_t*>(take(padded * 2));
-    s.sums = reinterpret_cast<std::uint16_t*>(take(shard * 2));
-    s.scatter_requests = take(requests);
-    s.gather_requests = take(requests);
-  }
-  memory.accumulator = reinterpret_cast<float*>(take(shard * sizeof(float)));
+  memory.outgoing = reinterpret_cast<std::uint16_t*>(take(all_shards * 2));
+  memory.addends = reinterpret_cast<std::uint16_t*>(take(all_shards * 2));
+  memory.others = reinterpret_cast<std::uint16_t*>(take(all_shards * 2));
+  memory.sums = reinterpret_cast<std::uint16_t*>(take(shards * 2));
+  memory.addend_requests = take(requests);
+  memory.sum_requests = take(requests);
+  memory.send_requests = take(kMostSends * sizeof(Handle));
+  memory.accumulator = reinterpret_cast<float*>(take(shards * sizeof(float)));
   memory.counts = reinterpret_cast<int*>(take(size * sizeof(int)));
   memory.spare = reinterpret_cast<float*>(at);
   return memory;
 }
 
 void WireChannel::fit(std::size_t count) {
-  std::size_t chunk = chunk_for(count);
-  if (chunk > largest_chunk_) chunk = largest_chunk_;
-  if (chunk <= chunk_) return;
-  Memory larger = allocate(chunk);
+  std::size_t slots = slots_for(count);
+  if (slots > most_slots_) slots = most_slots_;
+  if (slots <= slots_) return;
+  Memory larger = allocate(slots);
   double mine = larger.all ? 1 : 0, all = 0;
   if (mpi().Allreduce(&mine, &all, 1, mpi().float64, mpi().min, comm_) != 0) all = 0;
   Memory& loser = all == 1 ? memory_ : larger;
   if (loser.all) munmap(loser.all, loser.size);
   if (all == 1) {
     memory_ = larger;
-    chunk_ = chunk;
+    slots_ = slots;
   } else {
-    largest_chunk_ = chunk_;
+    most_slots_ = slots_;
   }
 }
 
-WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t count) {
+WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t count, const Advice& advice) {
   const MpiLibrary& m = mpi();
   trace::start();
   void* place = mmap(nullptr, sizeof(WireChannel), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -128,16 +132,17 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t co
     channel->comm_ = comm;
     channel->rank_ = rank;
     channel->size_ = size;
-    channel->chunk_ = chunk_for(count);
-    channel->memory_ = channel->allocate(channel->chunk_);
+    channel->slots_ = slots_for(count);
+    channel->memory_ = channel->allocate(channel->slots_);
     there = channel->memory_.all != nullptr;
-    if (there) channel->measure();
+    if (there && advice.pack_rate == 0) channel->measure();
+    if (advice.pack_rate > 0) channel->pack_rate_ = advice.pack_rate;
   }
-  // Minima over all ranks, the last two of a number that names the host and of its negative.
-  double host = host_number();
-  double mine[4] = {there ? 1.0 : 0.0, there ? channel->pack_rate_ : 0.0, host, -host};
-  double all[4] = {};
-  if (m.Allreduce(mine, all, 4, m.float64, m.min, comm) != 0) all[0] = 0;
+  // Minima over all ranks, the third and fourth of a number that names the host and of its negative.
+  double host = host_number(), latency = advice.latency > 0 ? advice.latency : kUsualLatency;
+  double mine[5] = {there ? 1.0 : 0.0, there ? channel->pack_rate_ : 0.0, host, -host, -latency};
+  double all[5] = {};
+  if (m.Allreduce(mine, all, 5, m.float64, m.min, comm) != 0) all[0] = 0;
   if (all[0] == 0) {
     m.Comm_free(&comm);
     if (channel) channel->close();
@@ -145,21 +150,23 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t co
   }
   channel->pack_rate_ = all[1];
   channel->one_host_ = all[2] == -all[3];
+  channel->latency_ = -all[4];
   // The link is measured by all at the same time, half a mebibyte to the next rank, the best of three times.
   constexpr std::size_t kProbe = std::size_t{1} << 19;
-  int next = (rank + 1) % size, previous = (rank + size - 1) % size;
-  Slot& slot = channel->memory_.slots[0];
+  const Memory& memory = channel->memory_;
   std::int64_t best = INT64_MAX;
   for (int round = 0; round < 3; round++) {
     std::int64_t start = now_ns();
     Work ignored;
-    channel->irecv(slot.incoming, kProbe / 2, previous, kAddends, slot.scatter_requests);
-    channel->isend(slot.outgoing, kProbe / 2, next, kAddends, slot.scatter_requests + m.handle_size, &ignored);
-    channel->wait(slot.scatter_requests, 2);
+    channel->irecv(memory.addends, kProbe / 2, channel->sender(1), kAddends, memory.send_requests);
+    channel->isend(memory.outgoing, kProbe / 2, channel->receiver(1), kAddends, memory.send_requests + m.handle_size,
+                   &ignored);
+    channel->wait(memory.send_requests, 2);
     std::int64_t took = now_ns() - start;
     if (took < best) best = took;
   }
   mine[0] = static_cast<double>(kProbe) * 1e9 / static_cast<double>(best + 1);
+  if (advice.link_rate > 0 && advice.link_rate < mine[0]) mine[0] = advice.link_rate;
   m.Allreduce(mine, all, 1, m.float64, m.min, comm);
   channel->link_rate_ = all[0];
   return channel;
@@ -175,17 +182,16 @@ void WireChannel::close() {
 void WireChannel::measure() {
   const auto& k = bf16::kernels();
   constexpr std::size_t n = std::size_t{1} << 18;
-  auto* numbers = reinterpret_cast<float*>(memory_.slots[0].outgoing);  // 2 chunk_ bytes hold twice n floats
+  auto* numbers = reinterpret_cast<float*>(memory_.outgoing);  // 2 kChunk bytes hold twice n floats
   std::int64_t took = 0;
   for (int round = 0; round < 3; round++) {
     took = 0;
     Timed timed(&took);
-    k.pack_bf16_v4(numbers, memory_.slots[0].incoming, n);
-    k.add_bf16_v4(memory_.slots[0].incoming, numbers, n);
-    k.unpack_bf16_v4(memory_.slots[0].incoming, numbers, n);
+    k.pack_bf16_v4(numbers, memory_.addends, n);
+    k.add_bf16_v4(memory_.addends, numbers, n);
+    k.unpack_bf16_v4(memory_.addends, numbers, n);
   }
   pack_rate_ = static_cast<double>(n * sizeof(float)) * 1e9 / static_cast<double>(took + 1);
-  memset(memory_.slots[0].outgoing, 0, n * sizeof(float));
 }
 
 int WireChannel::isend(const std::uint16_t* data, std::size_t count, int peer, int tag, char* request, Work* work) {
@@ -199,117 +205,175 @@ int WireChannel::irecv(std::uint16_t* data, std::size_t count, int peer, int tag
   return m.Irecv(data, static_cast<int>(count), m.uint16, peer, tag, comm_, reinterpret_cast<Handle*>(request));
 }
 
-// This rank's sums, likewise.
-int WireChannel::send_sums(Slot& slot, int step, std::size_t count, Work* work) {
-  char* request = slot.gather_requests + mpi().handle_size * static_cast<std::size_t>(size_ + step - 2);
-  if (step > 1)
-    if (int e = wait(request - mpi().handle_size, 1)) return e;
-  return isend(slot.sums, count, (rank_ + step) % size_, kSums, request, work);
+int WireChannel::test(char* requests, int count, int* done) {
+  return mpi().Testall(count, reinterpret_cast<Handle*>(requests), done, mpi().statuses_ignore);
 }
 
-// The rest of them, and until the others' have come.
-int WireChannel::finish_sums(Slot& slot, std::size_t count, Work* work) {
-  for (int step = 2; step < size_; step++)
-    if (int e = send_sums(slot, step, count, work)) return e;
-  return wait(slot.gather_requests, 2 * (size_ - 1));
+// A rank that waits leaves its core to those that pack and to the kernel's network stack; MPI itself would poll. The
+// sockets' buffers keep the wire busy for longer than the longest nap. Between processes of one host there is no wire.
+void WireChannel::rest(long* nap_ns) const {
+  if (one_host_) {
+    sched_yield();
+    return;
+  }
+  const timespec nap = {0, *nap_ns};
+  nanosleep(&nap, nullptr);
+  if (*nap_ns < kLongestNap) *nap_ns *= 2;
 }
 
 int WireChannel::wait(char* requests, int count) {
-  return mpi().Waitall(count, reinterpret_cast<Handle*>(requests), mpi().statuses_ignore);
+  long nap_ns = kShortestNap;
+  for (int done = 0;;) {
+    int e = test(requests, count, &done);
+    if (e || done) return e;
+    rest(&nap_ns);
+  }
 }
 
-// Asks the other ranks for their addends of this rank's shard, and begins to send them those of theirs. Empty shards
-// travel too, as empty messages, which keeps the pairs alike.
-int WireChannel::scatter(Slot& slot, const float* from, Work* work) {
-  std::size_t mine = shard_begin(slot.count, rank_ + 1) - shard_begin(slot.count, rank_);
-  std::size_t handle = mpi().handle_size;
-  for (int i = 1; i < size_; i++) {
-    int peer = (rank_ + size_ - i) % size_;
-    char* request = slot.scatter_requests + handle * static_cast<std::size_t>(i - 1);
-    if (int e = irecv(slot.incoming + mine * static_cast<std::size_t>(i - 1), mine, peer, kAddends, request)) return e;
-  }
-  return send_addends(slot, 1, from, work);
-}
-
-// To the rank that is `step` further, which gets from us while we get from the rank that is as much before. One rank at
-// a time: many senders at once to one receiver, or many flows through one queue, cost more than they gain.
-int WireChannel::send_addends(Slot& slot, int step, const float* from, Work* work) {
-  int peer = (rank_ + step) % size_;
-  std::size_t begin = shard_begin(slot.count, peer), n = shard_begin(slot.count, peer + 1) - begin;
-  {
-    Timed timed(&work->pack_nanoseconds);
-    trace::Range range("AIRamp:BF16-Pack");
-    bf16::kernels().pack_bf16_v4(from + slot.at + begin, slot.outgoing + begin, n);
-  }
-  char* request = slot.scatter_requests + mpi().handle_size * static_cast<std::size_t>(size_ + step - 2);
-  if (step > 1)
-    if (int e = wait(request - mpi().handle_size, 1)) return e;
-  return isend(slot.outgoing + begin, n, peer, kAddends, request, work);
-}
-
-// Sums this rank's shard, in the same order each time, and sends it to all.
-int WireChannel::reduce(Slot& slot, const float* from, float* to, Work* work) {
-  for (int step = 2; step < size_; step++)
-    if (int e = send_addends(slot, step, from, work)) return e;
-  if (int e = wait(slot.scatter_requests, 2 * (size_ - 1))) return e;
-  const auto& k = bf16::kernels();
-  std::size_t begin = shard_begin(slot.count, rank_), n = shard_begin(slot.count, rank_ + 1) - begin;
-  {
-    Timed timed(&work->pack_nanoseconds);
-    trace::Range range("AIRamp:BF16-Sum");
-    for (std::size_t b = 0; b < n; b += kBlock) {
-      std::size_t length = n - b < kBlock ? n - b : kBlock;
-      float sum[kBlock];
-      memcpy(sum, from + slot.at + begin + b, length * sizeof(float));
-      for (int i = size_ - 1; i >= 1; i--)
-        k.add_bf16_v4(slot.incoming + n * static_cast<std::size_t>(i - 1) + b, sum, length);
-      k.pack_bf16_v4(sum, slot.sums + b, length);
-      k.unpack_bf16_v4(slot.sums + b, to + slot.at + begin + b, length);
-    }
-  }
-  std::size_t handle = mpi().handle_size;
-  for (int i = 1; i < size_; i++) {
-    int peer = (rank_ + size_ - i) % size_;
-    std::size_t theirs = shard_begin(slot.count, peer);
-    if (int e = irecv(slot.incoming + theirs, shard_begin(slot.count, peer + 1) - theirs, peer, kSums,
-                      slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
+// Asks the other ranks for their addends and for their sums of a chunk.
+int WireChannel::ask(Slot& slot, std::size_t place) {
+  auto others = static_cast<std::size_t>(size_ - 1), handle = mpi().handle_size;
+  std::size_t room = shard_room(kChunk) * static_cast<std::size_t>(size_);
+  std::size_t mine = shard_size(slot.count, rank_);
+  for (int step = 1; step < size_; step++) {
+    auto i = static_cast<std::size_t>(step - 1);
+    int peer = sender(step);
+    if (int e = irecv(memory_.addends + place * room + i * mine, mine, peer, kAddends,
+                      memory_.addend_requests + handle * (place * others + i)))
+      return e;
+    if (int e = irecv(memory_.others + place * room + shard_begin(slot.count, peer), shard_size(slot.count, peer), peer,
+                      kSums, memory_.sum_requests + handle * (place * others + i)))
       return e;
   }
-  return send_sums(slot, 1, n, work);
-}
-
-// Takes the other ranks' sums.
-int WireChannel::collect(Slot& slot, float* to, Work* work) {
-  std::size_t mine = shard_begin(slot.count, rank_ + 1) - shard_begin(slot.count, rank_);
-  if (int e = finish_sums(slot, mine, work)) return e;
-  const auto& k = bf16::kernels();
-  Timed timed(&work->pack_nanoseconds);
-  trace::Range range("AIRamp:BF16-Unpack");
-  for (int peer = 0; peer < size_; peer++) {
-    std::size_t begin = shard_begin(slot.count, peer), n = shard_begin(slot.count, peer + 1) - begin;
-    if (peer != rank_) k.unpack_bf16_v4(slot.incoming + begin, to + slot.at + begin, n);
-  }
-  slot.count = 0;
+  slot.sends = 2 * (size_ - 1);
   return 0;
 }
 
-// While a chunk is summed, the next one's addends and the last one's sums travel, so that the link never waits for a
-// rank.
+// Empty shards travel too, as empty messages, which keeps the pairs alike.
+int WireChannel::send_addends(Sum& sum, std::size_t place, int step, int handle) {
+  Slot& slot = sum.slots[place];
+  int peer = receiver(step);
+  std::size_t begin = shard_begin(slot.count, peer), n = shard_size(slot.count, peer);
+  std::uint16_t* packed = memory_.outgoing + place * shard_room(kChunk) * static_cast<std::size_t>(size_) + begin;
+  {
+    Timed timed(&sum.work->pack_nanoseconds);
+    trace::Range range("AIRamp:BF16-Pack");
+    bf16::kernels().pack_bf16_v4(sum.from + slot.at + begin, packed, n);
+  }
+  sum.sending[handle] = &slot;
+  return isend(packed, n, peer, kAddends, memory_.send_requests + mpi().handle_size * static_cast<std::size_t>(handle),
+               sum.work);
+}
+
+int WireChannel::send_sums(Sum& sum, std::size_t place, int step, int handle) {
+  Slot& slot = sum.slots[place];
+  sum.sending[handle] = &slot;
+  return isend(memory_.sums + place * shard_room(kChunk), shard_size(slot.count, rank_), receiver(step), kSums,
+               memory_.send_requests + mpi().handle_size * static_cast<std::size_t>(handle), sum.work);
+}
+
+// Sums this rank's shard, in the same order each time.
+void WireChannel::reduce(Sum& sum, std::size_t place) {
+  const auto& k = bf16::kernels();
+  const Slot& slot = sum.slots[place];
+  std::size_t begin = shard_begin(slot.count, rank_), n = shard_size(slot.count, rank_);
+  const std::uint16_t* addends = memory_.addends + place * shard_room(kChunk) * static_cast<std::size_t>(size_);
+  std::uint16_t* sums = memory_.sums + place * shard_room(kChunk);
+  Timed timed(&sum.work->pack_nanoseconds);
+  trace::Range range("AIRamp:BF16-Sum");
+  for (std::size_t b = 0; b < n; b += kBlock) {
+    std::size_t length = n - b < kBlock ? n - b : kBlock;
+    float block[kBlock];
+    memcpy(block, sum.from + slot.at + begin + b, length * sizeof(float));
+    for (int i = size_ - 1; i >= 1; i--)
+      k.add_bf16_v4(addends + n * static_cast<std::size_t>(i - 1) + b, block, length);
+    k.pack_bf16_v4(block, sums + b, length);
+    k.unpack_bf16_v4(sums + b, sum.to + slot.at + begin + b, length);
+  }
+}
+
+// Takes the other ranks' sums.
+void WireChannel::collect(Sum& sum, std::size_t place) {
+  const Slot& slot = sum.slots[place];
+  const std::uint16_t* others = memory_.others + place * shard_room(kChunk) * static_cast<std::size_t>(size_);
+  Timed timed(&sum.work->pack_nanoseconds);
+  trace::Range range("AIRamp:BF16-Unpack");
+  for (int peer = 0; peer < size_; peer++) {
+    std::size_t begin = shard_begin(slot.count, peer);
+    if (peer != rank_)
+      bf16::kernels().unpack_bf16_v4(others + begin, sum.to + slot.at + begin, shard_size(slot.count, peer));
+  }
+}
+
+// Chunks go through four stages: asked for, sent as addends, summed and sent as sums, collected. All ranks ask for
+// them, sum them and collect them in the order of the payload, so that messages of one kind between two ranks are taken
+// in the order in which they were sent; sums go before addends, because they let chunks end. A few sends are under way
+// at a time: one has to be agreed between two ranks while another's data flow, but many flows share the link badly. No
+// rank can wait for ever: before a rank sends anything of a chunk whose place others may still use, it has sent all of
+// the chunk that was there before.
 int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* work) {
   Timed timed(&work->nanoseconds);
-  std::size_t chunks = (count + chunk_ - 1) / chunk_;
-  auto begin = [&](std::size_t chunk) {
-    if (chunk >= chunks) return 0;
-    Slot& slot = memory_.slots[chunk % kSlots];
-    slot.at = chunk * chunk_;
-    slot.count = count - slot.at < chunk_ ? count - slot.at : chunk_;
-    return scatter(slot, from, work);
-  };
-  if (int e = begin(0)) return e;
-  for (std::size_t chunk = 0; chunk < chunks; chunk++) {
-    if (int e = begin(chunk + 1)) return e;
-    if (int e = reduce(memory_.slots[chunk % kSlots], from, to, work)) return e;
-    if (int e = collect(memory_.slots[chunk % kSlots], to, work)) return e;
+  Sum sum = {.from = from, .to = to, .work = work, .slots = {}, .sending = {}};
+  std::size_t chunks = (count + kChunk - 1) / kChunk;
+  auto others = static_cast<std::size_t>(size_ - 1), handle = mpi().handle_size;
+  std::size_t asked = 0, summed = 0, collected = 0, ended = 0;
+  struct {
+    std::size_t chunk;
+    int step;
+    void go_on(int ranks) {
+      if (++step == ranks) step = 1, chunk++;
+    }
+  } addends = {0, 1}, sums = {0, 1};
+  long nap_ns = kShortestNap;
+  while (ended < chunks) {
+    bool idle = true;
+    for (; asked < chunks && asked - ended < slots_; asked++, idle = false) {
+      Slot& slot = sum.slots[asked % slots_];
+      slot.at = asked * kChunk;
+      slot.count = count - slot.at < kChunk ? count - slot.at : kChunk;
+      if (int e = ask(slot, asked % slots_)) return e;
+    }
+    for (int i = 0; i < kMostSends; i++) {
+      int done = 0;
+      if (sum.sending[i]) {
+        if (int e = test(memory_.send_requests + handle * static_cast<std::size_t>(i), 1, &done)) return e;
+        if (!done) continue;
+        sum.sending[i]->sends--;
+        sum.sending[i] = nullptr;
+        idle = false;
+      }
+      if (sums.chunk < summed) {
+        if (int e = send_sums(sum, sums.chunk % slots_, sums.step, i)) return e;
+        sums.go_on(size_);
+        idle = false;
+      } else if (addends.chunk < asked) {
+        if (int e = send_addends(sum, addends.chunk % slots_, addends.step, i)) return e;
+        addends.go_on(size_);
+        idle = false;
+      }
+    }
+    int done = 0;
+    if (summed < asked) {
+      std::size_t place = summed % slots_;
+      if (int e = test(memory_.addend_requests + handle * place * others, size_ - 1, &done)) return e;
+      if (done) {
+        reduce(sum, place);
+        summed++;
+        idle = false;
+      }
+    }
+    if (collected < summed) {
+      std::size_t place = collected % slots_;
+      if (int e = test(memory_.sum_requests + handle * place * others, size_ - 1, &done)) return e;
+      if (done) {
+        collect(sum, place);
+        collected++;
+        idle = false;
+      }
+    }
+    for (; ended < collected && sum.slots[ended % slots_].sends == 0; ended++) idle = false;
+    if (!idle) nap_ns = kShortestNap;
+    if (idle) rest(&nap_ns);
   }
   return 0;
 }
@@ -323,9 +387,9 @@ int WireChannel::sum_a(const float* from, float* to, std::size_t count, Work* wo
     add_rounded_op.store(op);
   }
   const auto& k = bf16::kernels();
-  std::uint16_t* buffer = memory_.slots[0].outgoing;
-  for (std::size_t at = 0; at < count; at += chunk_) {
-    std::size_t n = count - at < chunk_ ? count - at : chunk_;
+  std::uint16_t* buffer = memory_.outgoing;
+  for (std::size_t at = 0; at < count; at += room()) {
+    std::size_t n = count - at < room() ? count - at : room();
     {
       Timed packing(&work->pack_nanoseconds);
       k.pack_bf16_v4(from + at, buffer, n);
@@ -339,32 +403,40 @@ int WireChannel::sum_a(const float* from, float* to, std::size_t count, Work* wo
   return 0;
 }
 
+// Sends this rank's shard of `count` elements, which stands in memory_.sums, to all, and gets theirs into
+// memory_.others.
+int WireChannel::exchange(std::size_t count, Work* work) {
+  std::size_t handle = mpi().handle_size;
+  for (int step = 1; step < size_; step++) {
+    int peer = sender(step);
+    if (int e = irecv(memory_.others + shard_begin(count, peer), shard_size(count, peer), peer, kSums,
+                      memory_.sum_requests + handle * static_cast<std::size_t>(step - 1)))
+      return e;
+  }
+  for (int step = 1; step < size_; step++) {
+    if (int e = isend(memory_.sums, shard_size(count, rank_), receiver(step), kSums, memory_.send_requests, work))
+      return e;
+    if (int e = wait(memory_.send_requests, 1)) return e;
+  }
+  return wait(memory_.sum_requests, size_ - 1);
+}
+
 int WireChannel::sum_d(const float* from, float* to, std::size_t count, Work* work) {
   const MpiLibrary& m = mpi();
   Timed timed(&work->nanoseconds);
   const auto& k = bf16::kernels();
-  std::size_t handle = m.handle_size;
-  Slot& slot = memory_.slots[0];
-  for (slot.at = 0; slot.at < count; slot.at += chunk_) {
-    std::size_t left = count - slot.at;
-    slot.count = left < chunk_ ? left : chunk_;
-    std::size_t chunk = slot.count;
-    for (int i = 0; i < size_; i++)
-      memory_.counts[i] = static_cast<int>(shard_begin(chunk, i + 1) - shard_begin(chunk, i));
-    if (int e = m.Reduce_scatter(from + slot.at, memory_.accumulator, memory_.counts, m.float32, m.sum, comm_))
-      return e;
-    std::size_t begin = shard_begin(chunk, rank_), n = static_cast<std::size_t>(memory_.counts[rank_]);
-    work->bytes_sent += static_cast<std::int64_t>((chunk - n) * 4);
-    k.pack_bf16_v4(memory_.accumulator, slot.sums, n);
-    k.unpack_bf16_v4(slot.sums, to + slot.at + begin, n);
-    for (int i = 1; i < size_; i++) {
-      int peer = (rank_ + size_ - i) % size_;
-      if (int e = irecv(slot.incoming + shard_begin(chunk, peer), static_cast<std::size_t>(memory_.counts[peer]), peer,
-                        kSums, slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
-        return e;
+  for (std::size_t at = 0; at < count; at += room()) {
+    std::size_t part = count - at < room() ? count - at : room();
+    for (int i = 0; i < size_; i++) memory_.counts[i] = static_cast<int>(shard_size(part, i));
+    if (int e = m.Reduce_scatter(from + at, memory_.accumulator, memory_.counts, m.float32, m.sum, comm_)) return e;
+    std::size_t mine = shard_size(part, rank_);
+    work->bytes_sent += static_cast<std::int64_t>((part - mine) * 4);
+    k.pack_bf16_v4(memory_.accumulator, memory_.sums, mine);
+    if (int e = exchange(part, work)) return e;
+    for (int peer = 0; peer < size_; peer++) {
+      std::size_t begin = shard_begin(part, peer);
+      k.unpack_bf16_v4(peer == rank_ ? memory_.sums : memory_.others + begin, to + at + begin, shard_size(part, peer));
     }
-    if (int e = send_sums(slot, 1, n, work)) return e;
-    if (int e = collect(slot, to, work)) return e;
   }
   return 0;
 }
@@ -372,24 +444,15 @@ int WireChannel::sum_d(const float* from, float* to, std::size_t count, Work* wo
 int WireChannel::gather(const float* from, float* to, std::size_t count, Work* work) {
   Timed timed(&work->nanoseconds);
   const auto& k = bf16::kernels();
-  std::size_t handle = mpi().handle_size;
-  Slot& slot = memory_.slots[0];
   auto size = static_cast<std::size_t>(size_);
-  std::size_t piece = chunk_ / size;
+  std::size_t piece = room() / size;
   for (std::size_t at = 0; at < count; at += piece) {
     std::size_t n = count - at < piece ? count - at : piece;
-    k.pack_bf16_v4(from + at, slot.sums, n);
-    for (int i = 1; i < size_; i++) {
-      auto peer = static_cast<std::size_t>((rank_ + size_ - i) % size_);
-      if (int e = irecv(slot.incoming + n * peer, n, static_cast<int>(peer), kSums,
-                        slot.gather_requests + handle * static_cast<std::size_t>(i - 1)))
-        return e;
-    }
-    if (int e = send_sums(slot, 1, n, work)) return e;
-    if (int e = finish_sums(slot, n, work)) return e;
+    k.pack_bf16_v4(from + at, memory_.sums, n);
+    if (int e = exchange(n * size, work)) return e;
     // This rank's own part is rounded as well: all end with the same bits.
     for (std::size_t peer = 0; peer < size; peer++)
-      k.unpack_bf16_v4(peer == static_cast<std::size_t>(rank_) ? slot.sums : slot.incoming + n * peer,
+      k.unpack_bf16_v4(peer == static_cast<std::size_t>(rank_) ? memory_.sums : memory_.others + n * peer,
                        to + peer * count + at, n);
   }
   return 0;

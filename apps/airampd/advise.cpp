@@ -165,14 +165,11 @@ std::vector<Target> Adviser::advise(const Observation& seen, const Settings& now
   if (!link.known()) link = rate;
   if (!link.known())
     notes_.push_back("Link: unknown; no driver says a speed, and no TCP connection sent at its full rate.");
+  double bdp = 0;
   if (link.known() && round_trip.known()) {
-    double bdp = bandwidth_delay_bytes(link.value(), round_trip.value());
-    std::string reason = text("%.3g GB/s by %s times a round trip of %.3g us makes %.0f bytes", link.value() * 1e-9,
-                              source, round_trip.value() * 1e6, bdp);
-    notes_.push_back("Bandwidth-delay product: " + reason + ".");
-    // Twice the product, as the acknowledgements of one window travel while the next is sent.
-    out.push_back({Key::SOCKET_BUFFER_BYTES, within(Key::SOCKET_BUFFER_BYTES, double(power_of_two_above(2 * bdp))),
-                   reason, Judge::none});
+    bdp = bandwidth_delay_bytes(link.value(), round_trip.value());
+    notes_.push_back(text("Bandwidth-delay product: %.3g GB/s by %s times a round trip of %.3g us makes %.0f bytes.",
+                          link.value() * 1e-9, source, round_trip.value() * 1e6, bdp));
   }
   if (link.known())
     out.push_back({Key::WIRE_LINK_BYTES_PER_S, within(Key::WIRE_LINK_BYTES_PER_S, double(two_digits(link.value()))),
@@ -187,17 +184,19 @@ std::vector<Target> Adviser::advise(const Observation& seen, const Settings& now
   if (link.known() && seen.pack_rate.known()) {
     double latency = round_trip.known() ? round_trip.value() / 2 : 0;
     BreakEven even = break_even(link.value(), seen.pack_rate.value(), latency, kFewestRanks);
+    // What is under way all at once takes a round trip, however small it is made.
+    double least = std::max(even.bytes, bdp * kFewestRanks);
     std::string reason =
         text("with %d ranks, a link of %.3g GB/s and packing at %.3g GB/s, ", kFewestRanks, link.value() * 1e-9,
              seen.pack_rate.value() * 1e-9) +
-        (even.ever ? text("compression pays from %.0f bytes on", even.bytes) : std::string("compression never pays"));
+        (even.ever ? text("compression pays from %.0f bytes on", least) : std::string("compression never pays"));
     notes_.push_back("Compression: " + reason + ".");
     out.push_back({Key::WIRE_COMPRESS, even.ever ? 1 : 0, reason, Judge::none});
     if (even.ever)
-      out.push_back({Key::WIRE_MIN_BYTES,
-                     std::max(row(Key::WIRE_MIN_BYTES).fallback,
-                              within(Key::WIRE_MIN_BYTES, double(power_of_two_above(even.bytes)))),
-                     reason, Judge::none});
+      out.push_back(
+          {Key::WIRE_MIN_BYTES,
+           std::max(row(Key::WIRE_MIN_BYTES).fallback, within(Key::WIRE_MIN_BYTES, double(power_of_two_above(least)))),
+           reason, Judge::none});
   } else if (!seen.pack_rate.known()) {
     notes_.push_back("Compression: unknown; " + seen.pack_rate.why() + ".");
   }

@@ -117,8 +117,11 @@ TEST(Adviser, LinkAndPackingMakeTheWireKeys) {
   EXPECT_EQ(targets[Key::WIRE_LINK_BYTES_PER_S], 130'000'000) << "two digits";
   EXPECT_EQ(targets[Key::WIRE_PACK_BYTES_PER_S], 10'000'000'000);
   EXPECT_EQ(targets[Key::WIRE_LATENCY_NS], 100'000);
-  EXPECT_EQ(targets[Key::SOCKET_BUFFER_BYTES], 65536) << "twice 25000, as a power of two";
   EXPECT_EQ(targets[Key::WIRE_MIN_BYTES], 1 << 20) << "never below the default";
+  o.tcp.min_rtt = 10e-3;
+  o.now_ns += 700 * kSecond;
+  for (const Target& t : adviser.advise(o, Settings())) targets[t.key] = t.value;
+  EXPECT_EQ(targets[Key::WIRE_MIN_BYTES], 4 << 20) << "1.25 MB are under way at once, from each of two ranks";
   o.pack_rate = 0.2e9;
   targets.clear();
   for (const Target& t : adviser.advise(o, Settings())) targets[t.key] = t.value;

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/text.hpp"
 #include "report.hpp"
@@ -48,8 +49,9 @@ bool Daemon::publish() {
   if (!publication_) return false;
   Status s = publication_->publish(controller_->settings());
   if (s.ok()) {
-    published_ = controller_->settings();
+    Settings before = std::exchange(published_, controller_->settings());
     last_said_.clear();
+    if (auto edited = publication_->take_displaced()) take_edit(*edited, before);
     return true;
   }
   ++publish_failures_;
@@ -58,10 +60,14 @@ bool Daemon::publish() {
   return false;
 }
 
-void Daemon::take_edit() {
-  auto text = publication_->text();
-  auto edit = text.ok() ? parse_edit(*text, published_) : Result<Settings>(text.status().copy());
+void Daemon::take_edit(const Result<std::string>& text, const Settings& base) {
+  auto edit = text.ok() ? parse_edit(*text, base) : Result<Settings>(text.status().copy());
   if (edit.ok()) {
+    for (int i = 0; i < kKeyCount; ++i) {
+      auto at = size_t(i);
+      if (edit->held[at] != base.held[at] || edit->values.of[i] != base.values.of[i]) continue;
+      edit->held[at] = published_.held[at], edit->values.of[i] = published_.values.of[i];
+    }
     for (int i = 0; i < kKeyCount; ++i) {
       auto at = size_t(i);
       if (edit->held[at] == published_.held[at] && edit->values.of[i] == published_.values.of[i]) continue;
@@ -83,7 +89,7 @@ void Daemon::take_edit() {
 void Daemon::folder_changed() {
   switch (publication_->look()) {
     case Publication::Seen::nothing: break;
-    case Publication::Seen::edited: take_edit(); break;
+    case Publication::Seen::edited: take_edit(publication_->text(), published_); break;
     case Publication::Seen::removed:
       log_("tuning.conf was removed: the values stand, and it is written again.");
       publish();

@@ -45,7 +45,8 @@ class Daemon {
   Daemon(Options options, std::function<void(const std::string&)> log);
   Status open_folder();
   bool publish();
-  void take_edit();
+  // `base` is what the text was made from: keys that it leaves as they were there keep what they have now.
+  void take_edit(const Result<std::string>& text, const Settings& base);
   void log_once(const std::string& sentence);
 
   Options options_;

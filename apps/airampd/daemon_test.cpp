@@ -201,6 +201,29 @@ TEST_F(Daemons, HostileThingsInTheFolderDoNotHarm) {
   EXPECT_FALSE(start().ok());
 }
 
+TEST_F(Daemons, AnEditInTheMomentOfAPublicationIsNotLost) {
+  ASSERT_TRUE(start().ok());
+  edit(with("OCL_CHUNK_BYTES = 4194304", "OCL_CHUNK_BYTES = 1MiB"));
+  // Before the daemon has looked it publishes for another reason.
+  Observation o;
+  o.now_ns = 1;
+  o.memory.total = 256e9, o.memory.available = 200e9;
+  daemon_->command("mode auto");
+  for (int i = 0; i < 5; i++) o.now_ns += 2'000'000'000, daemon_->observed(o);
+  EXPECT_NE(program_->get<Key::PIN_MAX_BYTES>(), 64 << 20);
+  EXPECT_EQ(program_->get<Key::OCL_CHUNK_BYTES>(), 1 << 20);
+  EXPECT_TRUE(daemon_->controller().settings().is_held(Key::OCL_CHUNK_BYTES));
+  EXPECT_FALSE(daemon_->controller().settings().is_held(Key::PIN_MAX_BYTES)) << "the text was older than this value";
+  // And one that comes while another is being refused.
+  edit("nonsense\n");
+  daemon_->folder_changed();
+  EXPECT_TRUE(fs::exists(conf() + ".rejected"));
+  EXPECT_FALSE(fs::exists(conf() + ".new"));
+  uint64_t generation = daemon_->publication()->generation();
+  daemon_->folder_changed();
+  EXPECT_EQ(daemon_->publication()->generation(), generation) << "what was published is no edit";
+}
+
 TEST_F(Daemons, OneDaemonAtATime) {
   ASSERT_TRUE(start().ok());
   auto second = Publication::open({folder_});

@@ -5,8 +5,8 @@
 
 namespace AIRamp::Daemon {
 
-// Bytes that must be under way to fill a link: rate (bytes/s) times round-trip time (s). For socket buffers only; what
-// a copy over PCIe is cut into follows from `best_chunk`.
+// Bytes that must be under way to fill a network link: rate (bytes/s) times round-trip time (s). Messages that are
+// smaller take no less time when they are halved. What a copy over PCIe is cut into follows from `best_chunk`.
 double bandwidth_delay_bytes(double rate, double round_trip);
 
 // A transfer of `total` bytes at `rate` bytes/s whose pieces each cost `overhead` seconds on top, and which lets the

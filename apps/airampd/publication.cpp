@@ -5,6 +5,7 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,6 +22,7 @@ using namespace Interposer;
 namespace {
 constexpr char kFreshSuffix[] = ".new";
 constexpr char kRejectedFile[] = "tuning.conf.rejected";
+constexpr unsigned kRenameExchange = 2;  // RENAME_EXCHANGE of linux/fs.h
 
 Status system_failure(const std::string& what) {
   int e = errno;
@@ -99,7 +101,7 @@ Publication::~Publication() {
     if (fd >= 0) close(fd);
 }
 
-Status Publication::write_file(const char* name, const std::string& text) const {
+Status Publication::write_file(const char* name, const std::string& text, bool exchange) const {
   std::string fresh = std::string(name) + kFreshSuffix;
   unlinkat(folder_, fresh.c_str(), 0);
   int fd = openat(folder_, fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
@@ -116,6 +118,9 @@ Status Publication::write_file(const char* name, const std::string& text) const 
   if (s.ok() && fchmod(fd, 0644) != 0)
     s = system_failure("\"" + path_ + "/" + fresh + "\" cannot be opened to readers");
   close(fd);
+  // Where nothing stands yet, or the file system cannot exchange, a rename does.
+  if (s.ok() && exchange && syscall(SYS_renameat2, folder_, fresh.c_str(), folder_, name, kRenameExchange) == 0)
+    return s;
   if (s.ok() && renameat(folder_, fresh.c_str(), folder_, name) != 0)
     s = system_failure("\"" + path_ + "/" + name + "\" cannot be replaced");
   if (!s.ok()) unlinkat(folder_, fresh.c_str(), 0);
@@ -158,26 +163,36 @@ Status Publication::publish(const Settings& settings) {
     if (back.values.of[i] != settings.values.of[i])
       return Status(Code::internal, std::string("The value of ") + kKeys[i].name + " is outside its bounds.");
   std::string before = std::exchange(published_, text);
-  Status s = write_file(kTuningFile, text);
+  Status s = write_file(kTuningFile, text, true);
   if (!s.ok()) {
     published_ = before;
     return s;
   }
   page_->generation.store(++generation_, std::memory_order_release);
+  std::string old = std::string(kTuningFile) + kFreshSuffix;
+  if (auto displaced = read_text(old.c_str()); displaced.ok() && *displaced != before && *displaced != seen_)
+    displaced_ = *displaced;
+  unlinkat(folder_, old.c_str(), 0);
   return {};
 }
 
-Result<std::string> Publication::text() const {
+Result<std::string> Publication::text() {
+  auto text = read_text(kTuningFile);
+  if (text.ok()) seen_ = *text;
+  return text;
+}
+
+Result<std::string> Publication::read_text(const char* name) const {
   FileFacts facts;
   FileFault fault;
-  int fd = open_checked_file(folder_, kTuningFile, O_RDONLY, kMostTuningBytes, &facts, &fault);
+  int fd = open_checked_file(folder_, name, O_RDONLY, kMostTuningBytes, &facts, &fault);
   if (fd < 0)
     return Status(fault == FileFault::absent ? Code::not_found : Code::permission_denied,
-                  "\"" + path_ + "/" + kTuningFile + "\" " + sentence_end(fault) + ".");
+                  "\"" + path_ + "/" + name + "\" " + sentence_end(fault) + ".");
   std::string text(kMostTuningBytes + 1, '\0');
   long n = read_whole(fd, text.data(), text.size());
   close(fd);
-  if (n < 0) return system_failure("\"" + path_ + "/" + kTuningFile + "\" cannot be read");
+  if (n < 0) return system_failure("\"" + path_ + "/" + name + "\" cannot be read");
   text.resize(size_t(n));
   return text;
 }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "settings.hpp"
@@ -27,9 +28,11 @@ class Publication {
   // What a former daemon left, if its text is whole and of this version.
   const std::optional<Settings>& inherited() const { return inherited_; }
 
-  // Writes the text beside the old one, reads it back with the library's own parser, renames it into place, and raises
-  // the generation word. On failure everything is as before.
+  // Writes the text beside the old one, reads it back with the library's own parser, lets the two change places, and
+  // raises the generation word. On failure everything is as before.
   Status publish(const Settings& settings);
+  // A text that the last publication took the place of although nobody had seen it: somebody's edit of that moment.
+  std::optional<std::string> take_displaced() { return std::exchange(displaced_, {}); }
 
   // Readable when something happened in the folder.
   int watch() const { return inotify_; }
@@ -41,7 +44,7 @@ class Publication {
   };
   Seen look();  // drains the watch
   // The text that stands there now. Fails when it is a link, too large, another user's …
-  Result<std::string> text() const;
+  Result<std::string> text();
   // Keeps a text that was refused as tuning.conf.rejected, with the reason above it.
   Status keep_rejected(const std::string& text, const std::string& reason);
 
@@ -49,13 +52,16 @@ class Publication {
   Publication() = default;
   Status start(const std::string& path);
   Status open_page();
-  Status write_file(const char* name, const std::string& text) const;
+  // With `exchange`, what stood there is beside it afterwards, under the name with kFreshSuffix.
+  Status write_file(const char* name, const std::string& text, bool exchange = false) const;
+  Result<std::string> read_text(const char* name) const;
 
   std::string path_;
   int folder_ = -1, lock_ = -1, inotify_ = -1;
   Interposer::TuningPage* page_ = nullptr;
   uint64_t generation_ = 0;
-  std::string published_;
+  std::string published_, seen_;  // the texts that tuning.conf may hold without being news
+  std::optional<std::string> displaced_;
   std::optional<Settings> inherited_;
 };
 

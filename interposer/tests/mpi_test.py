@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
@@ -169,6 +170,48 @@ class Mpi(unittest.TestCase):
                 for name in ("Pack", "Sum", "Unpack"):
                     self.assertEqual(ranges.count(f"push AIRamp:BF16-{name}"), 2)
                 self.assertEqual(ranges.count("pop"), 6)
+
+    def test_what_airampd_advises_is_read_before_agreement(self):
+        if os.geteuid() != 0:
+            print("The test of advice is skipped: only root can give ranks host names of their own.", file=sys.stderr)
+            self.skipTest("only root can give ranks host names of their own")
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name) / "tuning"
+            daemon = subprocess.Popen([BUILD / "bin/airampd", "--folder", folder, "--mode", "off"], stderr=subprocess.DEVNULL)
+            try:
+                conf = folder / "tuning.conf"
+
+                def advise(key, value):
+                    until = time.monotonic() + 30
+                    while not conf.exists() and time.monotonic() < until:
+                        time.sleep(0.01)
+                    fresh = pathlib.Path(name) / "fresh"
+                    fresh.write_text(re.sub(f"{key} = .*", f"{key} = {value}", conf.read_text()))
+                    fresh.rename(conf)
+                    while f"{key} = {value} held" not in conf.read_text() and time.monotonic() < until:
+                        time.sleep(0.01)
+
+                # Two host names: the break-even rule decides.
+                ranks = [*MPIRUN, "-n", 1, "unshare", "-u", "sh", "-c", f"hostname one; exec {PROGRAM} specials", ":",
+                         "-n", 1, "unshare", "-u", "sh", "-c", f"hostname two; exec {PROGRAM} specials"]
+                advise("WIRE_LINK_BYTES_PER_S", 1000000)
+                report, _ = self.run_airamp(["--bf16-wire"], ranks, AIRAMP_TUNING_DIR=str(folder))
+                self.assertEqual(self.wire(report)["calls"], 2, self.wire(report))
+                advise("WIRE_PACK_BYTES_PER_S", 1000000)
+                report, _ = self.run_airamp(["--bf16-wire"], ranks, AIRAMP_TUNING_DIR=str(folder))
+                self.assertEqual(self.wire(report)["calls"], 0)
+                self.assertIn("rounding would cost more time", self.wire(report)["reason"])
+                advise("WIRE_PACK_BYTES_PER_S", 0)
+                advise("WIRE_LATENCY_NS", 1000000000)
+                advise("WIRE_LINK_BYTES_PER_S", 10000000)
+                report, _ = self.run_airamp(["--bf16-wire"], ranks, AIRAMP_TUNING_DIR=str(folder))
+                self.assertEqual(self.wire(report)["calls"], 0)
+                advise("WIRE_COMPRESS", 0)
+                _, said = self.run_airamp(["--bf16-wire"], ranks, AIRAMP_TUNING_DIR=str(folder))
+                self.assertIn("bf16-wire is off: airampd advises against it on this machine.", said)
+            finally:
+                daemon.terminate()
+                daemon.wait()
 
     def test_fortran(self):
         fortran = str(BUILD / "bin/fortran_program")
