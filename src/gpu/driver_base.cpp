@@ -1,12 +1,12 @@
 #include "gpu/driver_base.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <map>
+#include <thread>
 
 #include "base/config.hpp"
 #include "base/hash.hpp"
-#include "gpu/cache.hpp"
 
 namespace ai_vmm::gpu {
 
@@ -27,38 +27,88 @@ Status write_texts(const std::string& folder, const std::map<std::string, const 
 }
 }  // namespace
 
-DriverBase::DriverBase(Traits traits, const AiVmmHost* host, std::string options)
+DriverBase::DriverBase(Traits traits, const AiVmmHost* host, const std::string& options)
     : traits_(std::move(traits)),
       host_(host),
-      options_(std::move(options)),
+      prelude_(prelude(traits_.dialect, traits_.f64)),
       cache_(cache_folder()),
-      kernel_folder_(setting("kernel_folder")) {}
+      kernel_folder_(setting("kernel_folder")) {
+  const std::string all = traits_.identity + "\n" + options + "\n" + prelude_;
+  cache_key_ = hash_bytes(std::as_bytes(std::span(all)));
+}
 
 Status DriverBase::load(std::span<const Source> kernels) {
   std::lock_guard lock(mutex_);
-  // In an order of their own, so that equal sets are one program however they came about.
-  std::map<std::string, const std::string*> fresh;
+  Texts missing;
   for (const Source& k : kernels)
-    if (!programs_.count(k.name)) fresh[k.name] = &k.text;
-  if (fresh.empty()) return {};
-  std::string text = prelude(traits_.dialect, traits_.f64);
-  for (const auto& [name, body] : fresh) text += *body + "\n";
-  if (!kernel_folder_.empty()) AI_VMM_TRY(write_texts(kernel_folder_, fresh));
-  Program program = AI_VMM_TAKE(build(text));
-  for (const auto& [name, body] : fresh) programs_[name] = program;
-  compilations_ += int64_t(fresh.size());
-  return {};
+    if (!programs_.count(k.name)) missing[k.name] = &k.text;
+  if (missing.empty()) return {};
+  if (!kernel_folder_.empty()) AI_VMM_TRY(write_texts(kernel_folder_, missing));
+  load_kept(missing);
+  if (missing.empty()) return {};
+  const std::string line = "Compiling " + std::to_string(missing.size()) + " kernels for " + traits_.identity + ".";
+  if (host_->log) host_->log(host_->user, 1, line.data(), line.size());
+  // Several programs, so that several threads can compile; few, because each brings costs of its own.
+  constexpr size_t kKernelsPerThread = 8;
+  const size_t parts = std::clamp<size_t>(missing.size() / kKernelsPerThread, 1, std::thread::hardware_concurrency());
+  struct Part {
+    std::string text;
+    StoredProgram kept;
+    Program program = nullptr;
+    Status status;
+  };
+  std::vector<Part> work(parts);
+  for (Part& p : work) p.text = prelude_;
+  size_t n = 0;
+  for (const auto& [name, body] : missing) {
+    Part& p = work[n++ % parts];
+    p.kept.kernels.push_back(name);
+    p.text += *body + "\n";
+  }
+  auto compile = [this](Part& p) {
+    auto made = program_from_text(p.text, p.kept.data);
+    p.status = made.status().copy();
+    if (made.ok()) p.program = *made;
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < parts; ++i) threads.emplace_back(compile, std::ref(work[i]));
+  compile(work[0]);
+  for (std::thread& t : threads) t.join();
+  Status failed;
+  for (Part& p : work) {
+    if (!p.status.ok()) {
+      failed = std::move(p.status);
+      continue;
+    }
+    for (const std::string& k : p.kept.kernels) programs_[k] = p.program;
+    compilations_ += int64_t(p.kept.kernels.size());
+    if (!p.kept.data.empty()) write_program(cache_, cache_key_, hash_bytes(std::as_bytes(std::span(p.text))), p.kept);
+  }
+  return failed;
 }
 
-Result<DriverBase::Program> DriverBase::build(const std::string& text) {
-  const std::string all = traits_.identity + "\n" + options_ + "\n" + text;
-  const uint64_t key = hash_bytes(std::as_bytes(std::span(all)));
-  if (auto kept = read_binary(cache_, key))
-    if (auto program = program_from_binary(*kept); program.ok()) return program;
-  std::string binary;
-  Program program = AI_VMM_TAKE(program_from_text(text, binary));
-  if (!binary.empty()) write_binary(cache_, key, binary);
-  return program;
+// Takes from `missing` what programs of earlier processes have, the program that has most of it first.
+void DriverBase::load_kept(Texts& missing) {
+  if (!kept_) kept_ = stored_kernels(cache_, cache_key_);
+  while (!missing.empty()) {
+    size_t most = 0;
+    uint64_t best = 0;
+    for (const auto& [program, kernels] : *kept_) {
+      size_t n = 0;
+      for (const std::string& k : kernels) n += missing.count(k);
+      if (n > most) most = n, best = program;
+    }
+    if (!most) return;
+    auto stored = read_program(cache_, cache_key_, best);
+    kept_->erase(best);
+    if (!stored) continue;
+    auto program = program_from_binary(stored->data);
+    if (!program.ok()) continue;
+    for (const std::string& k : stored->kernels) {
+      programs_[k] = *program;
+      missing.erase(k);
+    }
+  }
 }
 
 Result<DriverBase::Program> DriverBase::program_of(const std::string& kernel) {

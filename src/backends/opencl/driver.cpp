@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "base/config.hpp"
 #include "base/pci.hpp"
@@ -120,8 +121,12 @@ class InOrderQueue : public gpu::Queue {
 
 class ClDriver : public gpu::DriverBase {
  public:
-  ClDriver(std::shared_ptr<Shared> s, gpu::Traits traits, const AiVmmHost* host)
-      : DriverBase(std::move(traits), host, kOptions), shared_(std::move(s)), cl_(shared_->cl) {}
+  // `keeps_binaries`: the driver of the device keeps what it compiles between processes.
+  ClDriver(std::shared_ptr<Shared> s, gpu::Traits traits, const AiVmmHost* host, bool keeps_binaries)
+      : DriverBase(std::move(traits), host, kOptions),
+        shared_(std::move(s)),
+        cl_(shared_->cl),
+        keeps_binaries_(keeps_binaries) {}
   ~ClDriver() override {
     for (cl_program p : owned_) cl_.clReleaseProgram(p);
   }
@@ -166,6 +171,7 @@ class ClDriver : public gpu::DriverBase {
 
  protected:
   Result<Program> program_from_binary(const std::string& binary) override {
+    if (keeps_binaries_) return Program(AI_VMM_TAKE(build(binary)));
     cl_int code = CL_SUCCESS, status = CL_SUCCESS;
     const auto* data = reinterpret_cast<const unsigned char*>(binary.data());
     const size_t size = binary.size();
@@ -176,24 +182,16 @@ class ClDriver : public gpu::DriverBase {
       cl_.clReleaseProgram(p);
       return failure(status, "clBuildProgram of a binary");
     }
-    owned_.push_back(p);
+    own(p);
     return Program(p);
   }
   Result<Program> program_from_text(const std::string& text, std::string& binary) override {
-    cl_int code = CL_SUCCESS;
-    const char* source = text.c_str();
-    const size_t length = text.size();
-    cl_program p = cl_.clCreateProgramWithSource(shared_->context, 1, &source, &length, &code);
-    AI_VMM_TRY(failure(code, "clCreateProgramWithSource"));
-    code = cl_.clBuildProgram(p, 1, &shared_->device, kOptions, nullptr, nullptr);
-    if (code != CL_SUCCESS) {
-      size_t n = 0;
-      cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, 0, nullptr, &n);
-      std::string log(n, 0);
-      cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, n, log.data(), nullptr);
-      cl_.clReleaseProgram(p);
-      return Status(Code::internal,
-                    "Kernels do not compile on this device (" + std::to_string(code) + "): " + log.substr(0, 800));
+    cl_program p = AI_VMM_TAKE(build(text));
+    // Asked for a binary, PoCL would compile every kernel once more, for groups of any size; the text is enough to find
+    // what it keeps.
+    if (keeps_binaries_) {
+      binary = text;
+      return Program(p);
     }
     size_t size = 0;
     if (cl_.clGetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, nullptr) == CL_SUCCESS && size > 0) {
@@ -201,7 +199,6 @@ class ClDriver : public gpu::DriverBase {
       auto* to = reinterpret_cast<unsigned char*>(binary.data());
       if (cl_.clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof to, &to, nullptr) != CL_SUCCESS) binary.clear();
     }
-    owned_.push_back(p);
     return Program(p);
   }
 
@@ -223,11 +220,34 @@ class ClDriver : public gpu::DriverBase {
     return &region;
   }
 
+  Result<cl_program> build(const std::string& text) {
+    cl_int code = CL_SUCCESS;
+    const char* source = text.c_str();
+    const size_t length = text.size();
+    cl_program p = cl_.clCreateProgramWithSource(shared_->context, 1, &source, &length, &code);
+    AI_VMM_TRY(failure(code, "clCreateProgramWithSource"));
+    own(p);
+    code = cl_.clBuildProgram(p, 1, &shared_->device, kOptions, nullptr, nullptr);
+    if (code == CL_SUCCESS) return p;
+    size_t n = 0;
+    cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, 0, nullptr, &n);
+    std::string log(n, 0);
+    cl_.clGetProgramBuildInfo(p, shared_->device, CL_PROGRAM_BUILD_LOG, n, log.data(), nullptr);
+    return Status(Code::internal,
+                  "Kernels do not compile on this device (" + std::to_string(code) + "): " + log.substr(0, 800));
+  }
+  void own(cl_program p) {
+    std::lock_guard lock(owned_mutex_);
+    owned_.push_back(p);
+  }
+
   // No relaxed arithmetic: subnormals, infinities and NaN are what the operators define.
   static constexpr const char* kOptions = "-cl-std=CL1.2";
 
   std::shared_ptr<Shared> shared_;
   const Api& cl_;
+  bool keeps_binaries_;
+  std::mutex owned_mutex_;
   std::vector<cl_program> owned_;
 };
 
@@ -303,7 +323,8 @@ Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmm
   t.alignment = std::max<int64_t>(128, device_value<cl_uint>(cl, id.device, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8);
   t.memory_bytes = id.memory_bytes;
   t.max_allocation = int64_t(device_value<cl_ulong>(cl, id.device, CL_DEVICE_MAX_MEM_ALLOC_SIZE));
-  return std::shared_ptr<gpu::Driver>(std::make_shared<ClDriver>(shared, std::move(t), host));
+  return std::shared_ptr<gpu::Driver>(
+      std::make_shared<ClDriver>(shared, std::move(t), host, id.platform_name == "Portable Computing Language"));
 }
 
 }  // namespace ai_vmm::opencl

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "base/amd_topology.hpp"
 #include "base/pci.hpp"
@@ -294,6 +295,7 @@ class ModuleDriver : public DriverBase {
     shared_->enter();
     Handle module = nullptr;
     AI_VMM_TRY(shared_->check(shared_->api.module_load(&module, binary.data()), "loading kernels"));
+    std::lock_guard lock(modules_mutex_);
     modules_.push_back(module);
     return module;
   }
@@ -302,6 +304,7 @@ class ModuleDriver : public DriverBase {
   SharedRef shared_;
   std::string architecture_;
   std::unique_ptr<Compiler> compiler_;
+  std::mutex modules_mutex_;
   std::vector<Handle> modules_;
 };
 
