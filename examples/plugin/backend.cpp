@@ -74,7 +74,7 @@ class TrioContext : public backend::Context {
       AI_VMM_TRY(check(trio_write(memory_[v].get(), static_cast<const float*>(backend::data_of(t)), floats(v))));
     }
     for (const Step& s : program_->steps) {
-      if (run.cancel && *run.cancel) return Status(Code::cancelled, "The run was cancelled.");
+      if (cancelled(run.cancel)) return Status(Code::cancelled, "The run was cancelled.");
       AI_VMM_TRY(run_step(s));
     }
     for (uint32_t k = 0; k < outputs.size(); ++k) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ai_vmm/backend_abi.h"
+#include "ai_vmm/cancel.hpp"
 #include "ai_vmm/types.hpp"
 
 namespace ai_vmm::backend {
@@ -313,7 +314,7 @@ inline Status checked_execute(AiVmmContext* c, std::span<const TensorRef> in, st
                               const AiVmmRun& run) {
   auto* context = reinterpret_cast<detail::OpenContext*>(c);
   AI_VMM_TRY(context->compiled->signature.check(in, out));
-  if (run.cancel && *run.cancel) return Status(Code::cancelled, "The run was cancelled before it began.");
+  if (cancelled(run.cancel)) return Status(Code::cancelled, "The run was cancelled before it began.");
   if (!context->compiled->protect_inputs) return context->context->execute(in, out, run);
   detail::ProtectedInputs own(in, out);
   return context->context->execute(own.tensors, out, run);

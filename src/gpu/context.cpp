@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "ai_vmm/cancel.hpp"
 #include "base/config.hpp"
 #include "base/numbers.hpp"
 #include "gpu/program.hpp"
@@ -472,7 +473,7 @@ struct Context::Impl {
       return {};
     };
     for (Prepared& c : calls) {
-      if (cancel && *cancel) {
+      if (cancelled(cancel)) {
         AI_VMM_TRY(queue->finish());
         return Status(Code::cancelled, "The run was cancelled before " + p.steps[c.step].label + ".");
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ai_vmm/cancel.hpp"
 #include "ai_vmm/compute_backend.hpp"
 #include "ops/op.hpp"
 
@@ -30,7 +31,7 @@ Result<std::vector<Tensor>> Interpreter::run(std::span<const AiVmmTensor* const>
   std::vector<Data> in;
   for (size_t n = 0; n < g.nodes.size(); ++n) {
     const Node& node = g.nodes[n];
-    if (run.cancel && *run.cancel) return Status(Code::cancelled, "The run was cancelled before " + node.label() + ".");
+    if (cancelled(run.cancel)) return Status(Code::cancelled, "The run was cancelled before " + node.label() + ".");
     in.clear();
     for (ValueId v : node.inputs) in.push_back(v == kAbsent ? Data() : slots[size_t(v)]);
     auto out = AI_VMM_TAKE(evaluate(node, in, random));

@@ -1,5 +1,6 @@
 #include "runtime/execute.hpp"
 
+#include "ai_vmm/cancel.hpp"
 #include "plan/frame.hpp"
 #include "runtime/control_flow.hpp"
 
@@ -19,7 +20,7 @@ Status run_host(const Plan::Step& step, Frame& frame, Execution& execution) {
 
 Status run_steps(const Plan& plan, Frame& frame, Execution& execution) {
   for (const Plan::Step& step : plan.steps) {
-    if (execution.request.cancel && *execution.request.cancel) return Status(Code::cancelled, "The run was cancelled.");
+    if (cancelled(execution.request.cancel)) return Status(Code::cancelled, "The run was cancelled.");
     switch (step.kind) {
       case Plan::Kind::region: AI_VMM_TRY(frame.run_region(step, execution.request)); break;
       case Plan::Kind::host: AI_VMM_TRY(run_host(step, frame, execution)); break;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ai_vmm/cancel.hpp"
 #include "base/log.hpp"
 #include "hal/backends.hpp"
 
@@ -16,10 +17,10 @@ constexpr auto kLongestPause = std::chrono::milliseconds(60'000);
 bool sleep(std::chrono::milliseconds time, const volatile int32_t* cancel) {
   auto end = std::chrono::steady_clock::now() + time;
   while (std::chrono::steady_clock::now() < end) {
-    if (cancel && *cancel) return false;
+    if (cancelled(cancel)) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  return !cancel || !*cancel;
+  return !cancelled(cancel);
 }
 }  // namespace
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "ai_vmm/cancel.hpp"
 #include "backends/cpu/program_impl.hpp"
 #include "base/check.hpp"
 #include "base/config.hpp"
@@ -606,7 +607,7 @@ struct Context::Impl {
         double start = profile ? seconds_now() : 0;
         if (Status st = steps[size_t(s)].bound.run(r); !st.ok()) return std::move(st).during(step.label);
         if (profile) note_time(size_t(s), start);
-        if (options.cancel && *options.cancel) return Status(Code::cancelled, "The run was cancelled by the caller.");
+        if (cancelled(options.cancel)) return Status(Code::cancelled, "The run was cancelled by the caller.");
       }
     }
     for (size_t k = 0; k < outputs.size(); ++k) {

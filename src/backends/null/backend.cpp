@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "ai_vmm/cancel.hpp"
 #include "ai_vmm/compute_backend.hpp"
 
 namespace ai_vmm::null {
@@ -28,7 +29,7 @@ class NullContext : public backend::Context {
   Status execute(std::span<const backend::TensorRef> inputs, std::span<const backend::TensorRef> outputs,
                  const AiVmmRun& run) override {
     for (uint32_t k = 0; k < outputs.size(); ++k) {
-      if (run.cancel && *run.cancel) return Status(Code::cancelled, "The run was cancelled.");
+      if (cancelled(run.cancel)) return Status(Code::cancelled, "The run was cancelled.");
       const Source& s = (*program_)[k];
       const AiVmmTensor* in = s.constant ? nullptr : inputs[size_t(s.input)];
       const void* from = in ? backend::data_of(*in) : s.constant;

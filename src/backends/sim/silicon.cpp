@@ -3,6 +3,8 @@
 #include <chrono>
 #include <thread>
 
+#include "ai_vmm/cancel.hpp"
+
 namespace ai_vmm::sim {
 
 namespace {
@@ -10,7 +12,7 @@ using Clock = std::chrono::steady_clock;
 // False when the caller gave up first.
 bool sleep_until(Clock::time_point end, const volatile int32_t* cancel) {
   while (Clock::now() < end) {
-    if (cancel && *cancel) return false;
+    if (cancelled(cancel)) return false;
     std::this_thread::sleep_for(std::min<Clock::duration>(end - Clock::now(), std::chrono::milliseconds(1)));
   }
   return true;

@@ -164,7 +164,7 @@ TEST_F(Sim, FailsAsDescribed) {
   int32_t cancel = 0;
   std::thread later([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
-    cancel = 1;
+    __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED);
   });
   EXPECT_EQ(run(&cancel), 1);  // hung until then
   later.join();

@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "ai_vmm/cancel.hpp"
 #include "ai_vmm/compute_backend.hpp"
 #include "base/config.hpp"
 #include "base/log.hpp"
@@ -113,7 +114,7 @@ class Process {
       if (left <= 0) return end(true);
       int n = poll(&p, 1, int(std::min<int64_t>(left, cancel ? 2 : 1000)));
       if (n > 0) break;
-      if (cancel && *cancel) *flag = 1;
+      if (cancelled(cancel)) __atomic_store_n(flag, 1, __ATOMIC_RELAXED);
       if (!alive()) return lost();
     }
     std::string reply;
@@ -328,7 +329,7 @@ Status execute(Context& c, std::span<const AiVmmTensor* const> in, std::span<con
   for (size_t i = 0; i < in.size(); ++i)
     if (uint64_t n = in[i]->data ? bytes_of(*in[i]) : 0)
       std::memcpy(c.region->at(offsets[i]), backend::data_of(*in[i]), n);
-  *c.region->cancel() = run.cancel && *run.cancel;
+  *c.region->cancel() = cancelled(run.cancel);
   Writer w;
   w.put(run.threads).put(run.seed).put(end);
   std::string reply = AI_VMM_TAKE(
