@@ -4,6 +4,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "gpu/decompose.hpp"
 #include "gpu/lower.hpp"
 #include "gpu/program.hpp"
 #include "kit/prepare.hpp"
@@ -56,7 +57,7 @@ class Lower {
     p_.outputs.assign(g_.outputs.begin(), g_.outputs.end());
     for (const Node& n : g_.nodes)
       for (ValueId v : n.outputs)
-        if (v != kAbsent && known_integers(g_, v)) p_.slots[size_t(v)].kind = Slot::Kind::ints;
+        if (v != kAbsent && known_integers(g_, g_.inputs, v)) p_.slots[size_t(v)].kind = Slot::Kind::ints;
   }
 
   // Steps that only make known integers, or that nothing reads, are dropped.
@@ -191,6 +192,74 @@ std::string Program::to_text() const {
   return s;
 }
 
+namespace {
+
+bool symbols_within(const Type& t, const std::set<std::string>& known) {
+  std::vector<std::string> used;
+  for (const Dim& d : t.dims) d.collect_symbols(used);
+  return t.ranked && std::all_of(used.begin(), used.end(), [&](const auto& s) { return known.count(s) > 0; });
+}
+void add_symbols(const Type& t, std::set<std::string>& to) {
+  std::vector<std::string> s;
+  for (const Dim& d : t.dims) d.collect_symbols(s);
+  to.insert(s.begin(), s.end());
+}
+
+// A rank or a size follows neither from the graph nor from what its inputs show as symbols.
+bool open_ended(const Graph& g) {
+  std::set<std::string> plain;
+  for (ValueId v : g.inputs)
+    for (const Dim& d : g.value(v).type.dims)
+      if (d.is_symbol()) plain.insert(d.to_string());
+  auto closed = [&](ValueId v) { return v == kAbsent || symbols_within(g.value(v).type, plain); };
+  return !std::all_of(g.inputs.begin(), g.inputs.end(), closed) ||
+         !std::all_of(g.nodes.begin(), g.nodes.end(),
+                      [&](const Node& n) { return std::all_of(n.outputs.begin(), n.outputs.end(), closed); });
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Program>> Program::settled(std::span<const Tensor> inputs) const {
+  if (inputs.size() != open->inputs.size())
+    return invalid("The region takes " + std::to_string(open->inputs.size()) + " inputs; the call has " +
+                   std::to_string(inputs.size()) + ".");
+  std::string key;
+  for (const Tensor& t : inputs) key += ai_vmm::to_string(t.shape());
+  std::lock_guard lock(mutex_);
+  if (auto it = settled_.find(key); it != settled_.end()) return it->second;
+  Graph g = open->clone();
+  std::unordered_map<std::string, int64_t> symbols;
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    const Type& t = g.value(g.inputs[k]).type;
+    const Shape& shape = inputs[k].shape();
+    for (size_t d = 0; d < t.dims.size() && t.dims.size() == shape.size(); ++d)
+      if (t.dims[d].is_symbol()) symbols[t.dims[d].to_string()] = shape[d];
+  }
+  auto number = [&](std::string_view name) -> std::optional<Dim> {
+    auto it = symbols.find(std::string(name));
+    return it == symbols.end() ? std::nullopt : std::optional(Dim(it->second));
+  };
+  for (Value& v : g.values)
+    if (!v.constant) v.type = Type::tensor(v.type.dtype);
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    Value& v = g.value(g.inputs[k]);
+    v.type.ranked = true;
+    v.type.dims = to_dims(inputs[k].shape());
+    if (v.ints)
+      for (Dim& d : *v.ints) d = d.substitute(number);
+  }
+  for (const Node& n : g.nodes)
+    for (ValueId v : n.outputs)
+      if (v != kAbsent) g.value(v).ints.reset();
+  AI_VMM_TRY(infer_types(g));
+  auto program = AI_VMM_TAKE(compile(std::move(g), driver, options));
+  if (program->open) return invalid("Sizes inside the region do not follow from the shapes " + key + ".");
+  constexpr size_t kMostSettled = 16;
+  if (settled_.size() >= kMostSettled) settled_.clear();
+  settled_[key] = program;
+  return program;
+}
+
 Result<std::shared_ptr<const Program>> Program::compile(Graph region, std::shared_ptr<Driver> driver,
                                                         const Options& options) {
   auto program = std::make_shared<Program>();
@@ -198,62 +267,132 @@ Result<std::shared_ptr<const Program>> Program::compile(Graph region, std::share
   program->options = options;
   program->name = region.name;
   AI_VMM_TRY(prepare(region, "gpu"));
+  if (open_ended(region)) {
+    program->open = std::make_shared<const Graph>(std::move(region));
+    return std::shared_ptr<const Program>(program);
+  }
+  if (decompose(region)) AI_VMM_TRY(prepare(region, "gpu"));  // weights lose their zero points once
   AI_VMM_TRY(lower(region));
   AI_VMM_TRY(Lower(region, *program).run());
   return std::shared_ptr<const Program>(program);
 }
 
+namespace {
+
+// `inputs`: the values whose sizes are known when the node runs.
+NodeVerdict judge(const Graph& graph, std::span<const ValueId> inputs, const Node& node, const Traits& traits) {
+  if (shares_storage(node))
+    return element(graph.value(node.outputs[0]).type.dtype).name
+               ? NodeVerdict{AI_VMM_SUPPORTED, nullptr}
+               : NodeVerdict{AI_VMM_REFUSED_DTYPE, "no kernel for this element type"};
+  auto alone = [&](const Graph& g, const Node& n) {
+    Made made = make_kernel(Make{g, n, traits, nullptr, nullptr});
+    for (size_t k = 0; made.bind && k < n.inputs.size(); ++k)
+      if (made.values >> k & 1 && n.has_input(k) && !g.is_constant(n.inputs[k]) &&
+          !known_integers(g, inputs, n.inputs[k]))
+        return NodeVerdict{AI_VMM_REFUSED_DYNAMIC, "elements of an input must be known before the run"};
+    return NodeVerdict{made.reason, made.refusal};
+  };
+  auto parts = lowered(graph, node);
+  if (!parts) return alone(graph, node);
+  for (const Node& part : parts->nodes)
+    if (!shares_storage(part))
+      if (NodeVerdict v = alone(*parts, part); v.reason != AI_VMM_SUPPORTED) return v;
+  return {AI_VMM_SUPPORTED, nullptr};
+}
+
+// A node of inputs of unknown rank or size: would it run once they are known? Tried with every rank; sizes of outputs
+// must follow from those of inputs.
+NodeVerdict judge_open(const Graph& graph, const Node& node, const Traits& traits) {
+  const NodeVerdict refused{AI_VMM_REFUSED_DYNAMIC, "a size is known only when the node runs"};
+  constexpr int kMostRank = 6;
+  if (!node.def || !node.bodies.empty()) return refused;
+  bool fits = false;
+  for (int rank = 0; rank <= kMostRank; ++rank) {
+    Graph g;
+    Node n = node;
+    std::set<std::string> known;
+    int symbols = 0;
+    for (ValueId& v : n.inputs) {
+      if (v == kAbsent) continue;
+      const Value& value = graph.value(v);
+      if (value.constant) {
+        v = g.add_constant("", value.constant);
+        continue;
+      }
+      std::vector<Dim> dims(size_t(value.type.ranked ? value.type.rank() : rank));
+      for (Dim& d : dims) d = Dim::symbol("size" + std::to_string(symbols++));
+      if (value.type.ranked)
+        for (size_t d = 0; d < dims.size(); ++d)
+          if (value.type.dims[d].is_constant()) dims[d] = value.type.dims[d];
+      v = g.add_value("", Type::tensor(value.type.dtype, dims));
+      g.inputs.push_back(v);
+      add_symbols(g.value(v).type, known);
+    }
+    for (ValueId& v : n.outputs)
+      if (v != kAbsent) v = g.add_value("", Type::tensor(graph.value(v).type.dtype));
+    g.outputs = n.outputs;
+    g.nodes.push_back(std::move(n));
+    if (!infer_types(g).ok()) continue;
+    const Node& tried = g.nodes[0];
+    fits = true;
+    bool integers = true;
+    for (ValueId v : tried.outputs) {
+      if (v == kAbsent) continue;
+      if (!symbols_within(g.value(v).type, known)) return refused;
+      integers &= known_integers(g, g.inputs, v);
+    }
+    if (integers) continue;
+    if (NodeVerdict v = judge(g, g.inputs, tried, traits); v.reason != AI_VMM_SUPPORTED) return v;
+  }
+  return fits ? NodeVerdict{AI_VMM_SUPPORTED, nullptr} : refused;
+}
+
+}  // namespace
+
 std::vector<NodeVerdict> query(const Graph& graph, const Traits& traits) {
   std::vector<NodeVerdict> verdicts;
   std::set<std::string> symbols;
-  auto see = [&](ValueId v) {
-    std::vector<std::string> s;
-    for (const Dim& d : graph.value(v).type.dims) d.collect_symbols(s);
-    symbols.insert(s.begin(), s.end());
-  };
-  for (ValueId v : graph.inputs) see(v);
+  // A body also reads values of the graph around it.
+  std::vector<ValueId> inputs = graph.inputs;
+  std::vector<char> made(graph.values.size(), 0);
+  for (ValueId v : inputs) made[size_t(v)] = 1;
   for (const Node& n : graph.nodes) {
-    // A size that nothing before the node has shown comes from the elements of a tensor.
+    for (ValueId v : n.inputs)
+      if (v != kAbsent && !made[size_t(v)] && !graph.is_constant(v)) {
+        made[size_t(v)] = 1;
+        inputs.push_back(v);
+      }
+    for (ValueId v : n.outputs)
+      if (v != kAbsent) made[size_t(v)] = 1;
+  }
+  for (ValueId v : inputs) add_symbols(graph.value(v).type, symbols);
+  for (const Node& n : graph.nodes) {
+    // A size that nothing before the node has shown comes from the elements of a tensor, or from a rank not known.
     bool dynamic = false, host = false;
-    for (ValueId v : n.outputs) {
+    for (ValueId v : n.inputs) {
       if (v == kAbsent) continue;
       const Type& t = graph.value(v).type;
       host |= !t.is_tensor() || t.dtype == DType::string;
       dynamic |= !t.ranked;
-      std::vector<std::string> s;
-      for (const Dim& d : t.dims) d.collect_symbols(s);
-      for (const std::string& x : s) dynamic |= symbols.count(x) == 0;
-      see(v);
     }
-    for (ValueId v : n.inputs)
-      host |= v != kAbsent && (!graph.value(v).type.is_tensor() || graph.value(v).type.dtype == DType::string);
-    if (host) {
+    for (ValueId v : n.outputs) {
+      if (v == kAbsent) continue;
+      const Type& t = graph.value(v).type;
+      host |= !t.is_tensor() || t.dtype == DType::string;
+      dynamic |= !symbols_within(t, symbols);
+    }
+    dynamic |= n.domain.empty() && (n.op == "Shape" || n.op == "Size");  // of what is inside its region
+    for (ValueId v : n.outputs)
+      if (v != kAbsent) add_symbols(graph.value(v).type, symbols);
+    bool folded = !n.outputs.empty();
+    for (ValueId v : n.outputs) folded &= v != kAbsent && known_integers(graph, inputs, v);
+    if (host)
       verdicts.push_back({AI_VMM_REFUSED_HOST_ONLY, "strings, sequences, optionals and maps are run by the host"});
-    } else if (dynamic) {
-      verdicts.push_back({AI_VMM_REFUSED_DYNAMIC, "a size is known only when the node runs"});
-    } else if (shares_storage(n)) {
-      bool held = element(graph.value(n.outputs[0]).type.dtype).name != nullptr;
-      verdicts.push_back(held ? NodeVerdict{AI_VMM_SUPPORTED, nullptr}
-                              : NodeVerdict{AI_VMM_REFUSED_DTYPE, "no kernel for this element type"});
-    } else {
-      bool folded = !n.outputs.empty();
-      for (ValueId v : n.outputs) folded &= v != kAbsent && known_integers(graph, v);
-      if (folded) {
-        verdicts.push_back({AI_VMM_SUPPORTED, nullptr});
-        continue;
-      }
-      NodeVerdict verdict{AI_VMM_SUPPORTED, nullptr};
-      auto judge = [&](const Graph& g, const Node& part) {
-        if (verdict.reason != AI_VMM_SUPPORTED || shares_storage(part)) return;
-        Made made = make_kernel(Make{g, part, traits, nullptr, nullptr});
-        verdict = {made.reason, made.refusal};
-      };
-      if (auto parts = lowered(graph, n))
-        for (const Node& part : parts->nodes) judge(*parts, part);
-      else
-        judge(graph, n);
-      verdicts.push_back(verdict);
-    }
+    else if (folded)
+      verdicts.push_back({AI_VMM_SUPPORTED, nullptr});
+    else
+      verdicts.push_back(dynamic ? judge_open(graph, n, traits) : judge(graph, inputs, n, traits));
   }
   return verdicts;
 }

@@ -517,19 +517,25 @@ struct Context::Impl {
   }
 };
 
-Context::Context() = default;
+Context::Context(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
 Context::~Context() = default;
 
 Result<std::unique_ptr<Context>> Context::make(std::shared_ptr<const Program> program) {
-  std::unique_ptr<Context> c(new Context);
-  c->impl_ = std::make_unique<Impl>(std::move(program));
-  c->impl_->queue = AI_VMM_TAKE(c->impl_->driver.queue());
-  return c;
+  return std::unique_ptr<Context>(new Context(std::move(program)));
 }
 
 Status Context::run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs,
                     const volatile int32_t* cancel) {
-  return impl_->run(inputs, outputs, cancel);
+  constexpr size_t kMostImpls = 16;
+  auto program = program_->open ? AI_VMM_TAKE(program_->settled(inputs)) : program_;
+  auto found = impls_.find(program.get());
+  if (found == impls_.end()) {
+    if (impls_.size() >= kMostImpls) impls_.clear();
+    auto impl = std::make_unique<Impl>(program);
+    impl->queue = AI_VMM_TAKE(impl->driver.queue());
+    found = impls_.emplace(program.get(), std::move(impl)).first;
+  }
+  return found->second->run(inputs, outputs, cancel);
 }
 
 }  // namespace ai_vmm::gpu

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "gpu/decompose.hpp"
 #include "ops/op.hpp"
 
 namespace ai_vmm::gpu {
@@ -229,7 +230,7 @@ class Fuse {
   void add(const Node& n) {
     Draft d;
     d.node = n;
-    bool integers = n.outputs.size() == 1 && n.outputs[0] != kAbsent && known_integers(g_, n.outputs[0]);
+    bool integers = n.outputs.size() == 1 && n.outputs[0] != kAbsent && known_integers(g_, g_.inputs, n.outputs[0]);
     if (!integers && !shares_storage(n) && n.outputs.size() == 1 && g_.value(n.outputs[0]).type.ranked)
       d.expression = expression_of(g_, n);
     if (d.expression) {
@@ -330,10 +331,10 @@ class Fuse {
 }  // namespace
 
 std::optional<Graph> lowered(const Graph& graph, const Node& node) {
-  if (!plain_batch_norm(graph, node) && !computes_in_f32(graph, node)) return std::nullopt;
   Graph g;
   g.values = graph.values;
   g.nodes = {node};
+  if (!decompose(g) && !plain_batch_norm(graph, node) && !computes_in_f32(graph, node)) return std::nullopt;
   if (!lower(g).ok()) return std::nullopt;
   return g;
 }
@@ -368,12 +369,12 @@ bool shares_storage(const Node& n) {
   return false;
 }
 
-bool known_integers(const Graph& g, ValueId v) {
+bool known_integers(const Graph& g, std::span<const ValueId> inputs, ValueId v) {
   const Value& value = g.value(v);
   if (value.constant || !value.ints || !value.type.ranked || value.type.rank() > 1) return false;
   if (value.type.dtype != DType::i64 && value.type.dtype != DType::i32) return false;
   std::vector<std::string> shown, used;
-  for (ValueId in : g.inputs)
+  for (ValueId in : inputs)
     for (const Dim& d : g.value(in).type.dims)
       if (d.is_symbol()) d.collect_symbols(shown);
   for (const auto* list : {&*value.ints, &value.type.dims})

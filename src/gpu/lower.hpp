@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "gpu/kernel.hpp"
@@ -28,7 +29,7 @@ std::vector<Group> fuse(const Graph& graph, const Traits& traits);
 
 // The output has the elements of input 0 in the same order: it shares its storage.
 bool shares_storage(const Node& node);
-// The elements are integers that follow from the sizes of the region's inputs.
-bool known_integers(const Graph& graph, ValueId value);
+// The elements are integers that follow from the sizes of `inputs`.
+bool known_integers(const Graph& graph, std::span<const ValueId> inputs, ValueId value);
 
 }  // namespace ai_vmm::gpu

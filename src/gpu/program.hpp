@@ -66,6 +66,10 @@ class Program {
   std::shared_ptr<Driver> driver;
   Options options;
   std::string name;
+  // Set where a rank or size follows only from the inputs at hand: the program has no steps, and `settled` makes one
+  // for each set of input shapes.
+  std::shared_ptr<const Graph> open;
+  Result<std::shared_ptr<const Program>> settled(std::span<const Tensor> inputs) const;
   std::vector<Slot> slots;
   std::vector<Step> steps;
   std::vector<Dim> exprs;
@@ -82,6 +86,7 @@ class Program {
  private:
   mutable std::mutex mutex_;
   mutable std::unordered_map<std::string, MemoryRef> packed_;
+  mutable std::unordered_map<std::string, std::shared_ptr<const Program>> settled_;
   mutable std::atomic<int64_t> weight_bytes_{0};
 };
 
@@ -99,9 +104,10 @@ class Context {
   Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const volatile int32_t* cancel);
 
  private:
-  Context();
+  explicit Context(std::shared_ptr<const Program> program);
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<const Program> program_;
+  std::unordered_map<const Program*, std::unique_ptr<Impl>> impls_;  // one, or those of the programs settled so far
 };
 
 }  // namespace ai_vmm::gpu

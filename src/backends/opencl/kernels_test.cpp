@@ -177,6 +177,34 @@ TEST_P(Kernels, Products) {
          {"Gemm", {floats({15, 20}), floats({37, 20}, 2), floats({15, 1}, 3)}, {{"transB", I(1)}, {"beta", 2.0f}}, 2}});
 }
 
+// Exact, whatever the order of sums: long inner axes of the largest numbers.
+TEST_P(Kernels, Quantised) {
+  auto u8 = [](Shape shape, uint64_t seed) {
+    Random random{seed};
+    Tensor t = *Tensor::make(DType::u8, std::move(shape));
+    for (int64_t i = 0; i < t.count(); ++i) write_int64(DType::u8, t.mutable_data(), i, int64_t(random.next() % 256));
+    return t;
+  };
+  auto number = [](float x) { return Tensor::scalar(x); };
+  auto zero = [](uint8_t x) { return Tensor::scalar(x); };
+  Tensor a = u8({13, 700}, 1), b = u8({700, 40}, 2), x = u8({2, 40, 9, 11}, 3), w = u8({20, 40, 3, 3}, 4);
+  Tensor rows = u8({13}, 5), columns = u8({40}, 6), scales = Tensor::vector<float>(std::vector<float>(20, 0.01f));
+  check({{"MatMulInteger", {a, b}},
+         {"MatMulInteger", {a, b, zero(255), zero(0)}, {}, 14},
+         {"MatMulInteger", {a, b, rows, columns}},
+         {"QLinearMatMul", {a, number(0.02f), zero(120), b, number(0.03f), zero(130), number(1.5f), zero(100)}},
+         {"ConvInteger", {x, w, zero(7)}, {{"pads", L{1, 1, 1, 1}}}, 6},
+         {"ConvInteger", {x, u8({40, 1, 3, 3}, 2), zero(7), zero(9)}, {{"group", I(40)}, {"strides", L{2, 2}}}},
+         {"QLinearConv",
+          {x, number(0.02f), zero(120), w, scales, zero(130), number(1.5f), zero(100), below(900, {20}, DType::i32)},
+          {{"pads", L{0, 1, 0, 1}}}},
+         {"QuantizeLinear", {floats({3, 70}), number(0.02f), zero(100)}},
+         {"QuantizeLinear", {floats({3, 20, 5}), scales, below(99, {20}, DType::i8)}},
+         {"DequantizeLinear", {x, number(0.5f), zero(128)}},
+         {"DequantizeLinear", {below(1000, {4, 20}, DType::i32), scales}},
+         {"DynamicQuantizeLinear", {floats({7, 33})}, {}, 0, 3}});
+}
+
 TEST_P(Kernels, Convolutions) {
   Tensor x = floats({2, 6, 15, 18});
   check(
@@ -252,7 +280,8 @@ TEST_P(Kernels, Movement) {
          {"Pad", {x, ints({0, 1, 2, 0, 3, 1})}, {{"mode", std::string("edge")}}, 2},
          {"DepthToSpace", {floats({1, 8, 3, 4})}, {{"blocksize", I(2)}}},
          {"SpaceToDepth", {floats({1, 2, 6, 4})}, {{"blocksize", I(2)}}},
-         {"Trilu", {floats({2, 5, 6}), Tensor::scalar(I(1))}, {}, 2},
+         {"Trilu", {floats({2, 5, 6}), Tensor::scalar(I(1))}},
+         {"CumSum", {x, Tensor::scalar(int32_t(-2))}},
          {"Resize", {floats({1, 2, 5, 7}), Tensor(), Tensor::vector<float>({1, 1, 2, 3})}, {}, 4},
          {"Resize",
           {floats({1, 2, 5, 7}), Tensor(), Tensor::vector<float>({1, 1, 2, 0.6f})},

@@ -19,6 +19,7 @@ struct ConvNode {
   int64_t groups;
   std::vector<int64_t> kernel, stride, dilation, pads;
   std::string auto_pad;
+  bool integer = false;  // of whole numbers below 256, the result exact and of ints
 };
 
 // Sizes along two axes; a picture of one axis has height 1.
@@ -85,7 +86,7 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT x, GLOBAL float* RESTRICT p, 
 // One tile of positions; the output channels of a group, or a part of them, by tiles of MR.
 constexpr const char* kWide = R"(${functions}
 KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT X,
-    GLOBAL const float* RESTRICT F, GLOBAL float* RESTRICT Y, ${idx} C, ${idx} O, ${idx} groups, ${idx} plane,
+    GLOBAL const float* RESTRICT F, GLOBAL ${R}* RESTRICT Y, ${idx} C, ${idx} O, ${idx} groups, ${idx} plane,
     ${idx} pw, ${idx} OH, ${idx} OW, ${idx} positions, ${idx} part, ${idx} passes${parameters}) {
   typedef ${V} V;
   const ${idx} z = GRP2, g = z % groups, image = z / groups, end = (GRP1 + 1) * part < O ? (GRP1 + 1) * part : O;
@@ -97,14 +98,14 @@ KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL cons
   const ${idx} row0 = p0 / pw, column0 = p0 - row0 * pw;
   for (${idx} m0 = GRP1 * part; m0 < end; m0 += ${MR}) {
 ${rows}    ${idx} k = 0;
-    ${declare}    GLOBAL const float* x0 = X + p0;
+    ${declare}    ${sum_begin}GLOBAL const float* x0 = X + p0;
     for (${idx} i = 0; i < C; ++i, x0 += plane * ${phases}) {
 ${taps_begin}      ${multiply}      ++k;
-${taps_end}    }
-    float t[${MR} * ${NR}];
+${taps_end}${sum_step}    }
+    ${R} t[${MR} * ${NR}];
     ${spill}    NO_UNROLL for (int i = 0; i < ${MR} && m0 + i < end; ++i) {
       const ${idx} c = g * O + m0 + i;
-      GLOBAL float* y = Y + (image * groups * O + c) * OH * OW;
+      GLOBAL ${R}* y = Y + (image * groups * O + c) * OH * OW;
       ${idx} row = row0, column = column0;
       NO_UNROLL for (int j = 0; j < ${NR} && row < OH; j += ${W}) {
         const bool partial = column + ${W} > OW;
@@ -120,9 +121,9 @@ ${taps_end}    }
           column += ${W};
           if (column == pw) { column = 0; ++row; }
         }
-        V v = ${load_t};
+        ${VR} v = ${load_t};
         ${body}        if (partial) {
-          float part[${W}];
+          ${R} part[${W}];
           ${store_part};
           NO_UNROLL for (int l = 0; l < ${W}; ++l)
             if (at[l] >= 0) y[first + at[l]] = part[l];
@@ -138,7 +139,7 @@ ${taps_end}    }
 
 // Any device: 64 output channels by 64 positions by 16 of the inner axis in group memory.
 constexpr const char* kBlocks = R"(${functions}
-KERNEL void ${kernel}(GLOBAL const float* RESTRICT X, GLOBAL const float* RESTRICT F, GLOBAL float* RESTRICT Y,
+KERNEL void ${kernel}(GLOBAL const float* RESTRICT X, GLOBAL const float* RESTRICT F, GLOBAL ${R}* RESTRICT Y,
     ${idx} C, ${idx} O, ${idx} groups, ${idx} H, ${idx} W, ${idx} OH, ${idx} OW, ${idx} top,
     ${idx} left${parameters}) {
   SHARED float a[16][65];
@@ -148,8 +149,9 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT X, GLOBAL const float* RESTRI
   X += z * C * H * W;
   F += g * O * K;
   float r[4][4];
+  ${R} sum[4][4];
   for (int i = 0; i < 4; ++i)
-    for (int j = 0; j < 4; ++j) r[i][j] = 0.0f;
+    for (int j = 0; j < 4; ++j) r[i][j] = 0.0f, sum[i][j] = 0;
   for (${idx} k0 = 0; k0 < K; k0 += 16) {
     for (int s = id; s < 1024; s += 256) {
       const ${idx} m = m0 + s / 16, ka = k0 + s % 16;
@@ -164,17 +166,22 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT X, GLOBAL const float* RESTRI
     for (int k = 0; k < 16; ++k)
       for (int i = 0; i < 4; ++i)
         for (int j = 0; j < 4; ++j) r[i][j] = fma(a[k][y + 16 * i], b[k][x + 16 * j], r[i][j]);
-    BARRIER;
+    ${flush}BARRIER;
   }
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < 4; ++j) {
       const ${idx} m = m0 + y + 16 * i, n = n0 + x + 16 * j, c = g * O + m, o = (z / groups * groups * O + c) * N + n;
       if (m >= O || n >= N) continue;
-      float v = r[i][j];
+      ${R} v = ${result};
       ${tail_body}      Y[o] = ${tail_result};
     }
 }
 )";
+
+// Of whole numbers: what a block adds is exact.
+constexpr const char* kFlushBlock = R"(for (int i = 0; i < 4; ++i)
+      for (int j = 0; j < 4; ++j) sum[i][j] += (int)r[i][j], r[i][j] = 0.0f;
+    )";
 
 Words common_words(const ConvNode& node, const Sizes& s, const Bind& b) {
   Words w;
@@ -184,6 +191,9 @@ Words common_words(const ConvNode& node, const Sizes& s, const Bind& b) {
   w["tail_result"] = tail.result;
   w["parameters"] = tail.parameters;
   w["functions"] = tail.functions;
+  w["R"] = node.integer ? "int" : "float";
+  w["result"] = node.integer ? "sum[i][j]" : "r[i][j]";
+  w["flush"] = node.integer ? kFlushBlock : "";
   for (auto [name, value] : {std::pair("sh", s.sh),
                              {"sw", s.sw},
                              {"dh", s.dh},
@@ -232,7 +242,18 @@ Bound bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int
   w["NR"] = std::to_string(nr);
   w["MR"] = std::to_string(mr);
   w["declare"] = tile.declare();
+  const std::string elements = std::to_string(mr * nr);
   w["spill"] = tile.spill("t");
+  w["VR"] = "V";
+  w["sum_begin"] = w["sum_step"] = "";
+  if (node.integer) {
+    const int64_t channels = std::max<int64_t>(1, kExactTerms / (s.kh * s.kw));
+    w["VR"] = vector == 1 ? "int" : "int" + std::to_string(vector);
+    w["sum_begin"] = "int sum[" + elements + "];\n    for (int l = 0; l < " + elements + "; ++l) sum[l] = 0;\n    ";
+    w["sum_step"] =
+        "      if ((i + 1) % " + std::to_string(channels) + " == 0 || i + 1 == C) {\n" + tile.flush("sum") + "}\n";
+    w["spill"] = "for (int l = 0; l < " + elements + "; ++l) t[l] = sum[l];\n";
+  }
   std::string begin;
   for (int i = 0; i < mr; ++i) {
     std::string n = std::to_string(i);
@@ -316,7 +337,9 @@ Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
 
 }  // namespace
 
-Made make_conv(const Make& m) {
+namespace {
+
+Made make(const Make& m, bool integer) {
   if (m.dtype(0) != DType::f32) return refuse_type("only float32 has convolution kernels");
   if (m.rank(0) < 3 || m.rank(0) > 4) return {AI_VMM_REFUSED_RANK, "pictures have one or two axes"};
   ConvNode c{m.epilogue,
@@ -325,8 +348,20 @@ Made make_conv(const Make& m) {
              m.node.ints("strides"),
              m.node.ints("dilations"),
              m.node.ints("pads"),
-             m.node.s("auto_pad", "NOTSET")};
+             m.node.s("auto_pad", "NOTSET"),
+             integer};
+  if (integer)
+    for (size_t d = 2, taps = 1; d < m.type(1).dims.size(); ++d) {
+      auto size = m.type(1).dims[d].constant();
+      if (!size || (taps *= size_t(*size)) > kExactTerms)
+        return {AI_VMM_REFUSED_RANK, "a window of more elements than add up exactly in a float"};
+    }
   return BindFn([c](const Bind& b) -> Result<Bound> { return bind_conv(c, b); });
 }
+
+}  // namespace
+
+Made make_conv(const Make& m) { return make(m, false); }
+Made make_integer_conv(const Make& m) { return make(m, true); }
 
 }  // namespace ai_vmm::gpu

@@ -56,7 +56,8 @@ Made make_conv_transpose(const Make& m) {
       s[t] = stride.empty() ? 1 : stride[d];
       l[t] = dilation.empty() ? 1 : dilation[d];
       // What the taps make beyond the output is cut off: by the pads, or in halves where only the size is given.
-      int64_t total = (in[t] - 1) * s[t] + (k[t] - 1) * l[t] + 1 + (extra.empty() ? 0 : extra[d]) - out[t];
+      int64_t total =
+          std::max<int64_t>(0, (in[t] - 1) * s[t] + (k[t] - 1) * l[t] + 1 + (extra.empty() ? 0 : extra[d]) - out[t]);
       if (auto_pad == "SAME_UPPER" || (asked && auto_pad != "SAME_LOWER"))
         before[t] = auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
       else if (auto_pad == "SAME_LOWER")

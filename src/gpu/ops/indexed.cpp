@@ -343,10 +343,17 @@ KERNEL void ${kernel}(GLOBAL const ${X}* RESTRICT in, GLOBAL const ${T}* RESTRIC
 }
 )";
 
-constexpr const char* kCumSum = R"(
-KERNEL void ${kernel}(GLOBAL const ${T}* RESTRICT in, GLOBAL ${T}* RESTRICT out, long rows, long n, long inner) {
-  const long row = GID0;
-  if (row >= rows) return;
+// One work item a line along the axis, which the device alone may know; more items than lines are started.
+constexpr const char* kCumSum = R"(${place}
+KERNEL void ${kernel}(GLOBAL const ${T}* RESTRICT in, GLOBAL const ${I}* RESTRICT axis, GLOBAL ${T}* RESTRICT out,
+                      GLOBAL int* fault, int step${sizes}) {
+  const long row = GID0, size[] = {${list}}, d = place(*axis, ${rank}, fault, step), n = size[d];
+  long lines = 1, inner = 1;
+  for (int i = 0; i < ${rank}; ++i) {
+    if (i != d) lines *= size[i];
+    if (i > d) inner *= size[i];
+  }
+  if (row >= lines) return;
   const long base = row / inner * n * inner + row % inner;
   ${R} a = 0;
   for (long k = 0; k < n; ++k) {
@@ -376,11 +383,11 @@ KERNEL void ${kernel}(GLOBAL ${T}* RESTRICT out, long count, long value) {
 )";
 
 constexpr const char* kTrilu = R"(
-KERNEL void ${kernel}(GLOBAL const ${T}* RESTRICT in, GLOBAL ${T}* RESTRICT out, long count, long rows, long columns,
-                      long k) {
+KERNEL void ${kernel}(GLOBAL const ${T}* RESTRICT in, GLOBAL ${T}* RESTRICT out, long count, long rows,
+                      long columns${parameter}) {
   const long q = GID0;
   if (q >= count) return;
-  const long d = q % columns - q / columns % rows;
+  const long d = q % columns - q / columns % rows, k = ${k};
   out[q] = ${upper} ? (d >= k ? in[q] : 0) : (d <= k ? in[q] : 0);
 }
 )";
@@ -411,25 +418,35 @@ Made make_one_hot(const Make& m) {
 Made make_cum_sum(const Make& m) {
   Element el = element(m.dtype(0));
   if (!el.name) return refuse_type();
+  if (!index_type(m.dtype(1))) return refuse_index();
+  if (m.rank(0) < 1) return {AI_VMM_REFUSED_RANK, "a scalar has no axis"};
   std::string compute = el.compute;
-  Words w{{"T", el.storage}, {"E", el.name}, {"R", compute}};
+  Words w{{"T", el.storage}, {"E", el.name}, {"R", compute}, {"I", index_storage(m.dtype(1))}, {"place", kPlace}};
   w["plus"] = compute == "long" ? "i_add_long(a, x)" : "(a + x)";
   w["reverse"] = m.node.i("reverse") ? "1" : "0";
   w["exclusive"] = m.node.i("exclusive") ? "1" : "0";
-  return Made(BindFn([w](const Bind& b) -> Result<Bound> {
-           const Shape& x = b.in(0);
-           Bound bound;
-           if (!product(x)) return bound;
-           size_t a = size_t(normalise_axis(b.ints(1).at(0), int64_t(x.size())));
-           if (a >= x.size()) return invalid("The axis of a CumSum is outside its input.");
-           int64_t rows = product(x) / x[a];
-           Launch l = launch("cum_sum", kCumSum, w);
-           l.in(0).out(0).scalar(rows).scalar(x[a]).scalar(product(x, a + 1));
-           l.items({rows}, {group_for(b.traits, rows)});
-           bound.launches.push_back(std::move(l));
-           return bound;
-         }))
-      .needs(2);
+  w["rank"] = std::to_string(m.rank(0));
+  for (int64_t d = 0; d < m.rank(0); ++d) {
+    w["sizes"] += ", long n" + std::to_string(d);
+    w["list"] += (d ? ", n" : "n") + std::to_string(d);
+  }
+  std::optional<int64_t> axis;
+  if (const Tensor* t = m.constant(1); t && t->count() == 1) axis = read_int64(t->dtype(), t->data(), 0);
+  return BindFn([w, axis](const Bind& b) -> Result<Bound> {
+    const Shape& x = b.in(0);
+    const int64_t rank = int64_t(x.size());
+    Bound bound;
+    if (!product(x)) return bound;
+    if (axis && (*axis < -rank || *axis >= rank)) return invalid("The axis of a CumSum is outside its input.");
+    const int64_t least = axis ? x[size_t(normalise_axis(*axis, rank))] : *std::min_element(x.begin(), x.end());
+    const int64_t rows = product(x) / least;
+    Launch l = launch("cum_sum", kCumSum, w);
+    l.in(0).in(1).out(0).faults();
+    for (int64_t n : x) l.scalar(n);
+    l.items({rows}, {group_for(b.traits, rows)});
+    bound.launches.push_back(std::move(l));
+    return bound;
+  });
 }
 
 Made make_range(const Make& m) {
@@ -467,19 +484,22 @@ Made make_constant_of_shape(const Make& m) {
 Made make_trilu(const Make& m) {
   int bytes = element_bytes(m.dtype(0));
   if (!bytes) return refuse_type("packed elements");
-  bool upper = m.node.i("upper", 1) != 0, has_k = m.has(1);
-  return Made(BindFn([=](const Bind& b) -> Result<Bound> {
-           const Shape& x = b.in(0);
-           int64_t count = product(x);
-           Bound bound;
-           if (!count) return bound;
-           Launch l = launch("trilu", kTrilu, {{"T", raw_type(bytes)}, {"upper", upper ? "1" : "0"}});
-           l.in(0).out(0).scalar(count).scalar(x[x.size() - 2]).scalar(x.back());
-           l.scalar(has_k ? b.ints(1).at(0) : int64_t(0)).items({count}, {group_for(b.traits, count)});
-           bound.launches.push_back(std::move(l));
-           return bound;
-         }))
-      .needs(2);
+  const bool has_k = m.has(1);
+  Words w{{"T", raw_type(bytes)}, {"upper", m.node.i("upper", 1) ? "1" : "0"}};
+  w["parameter"] = has_k ? ", GLOBAL const long* RESTRICT shift" : "";
+  w["k"] = has_k ? "*shift" : "0";
+  return BindFn([w, has_k](const Bind& b) -> Result<Bound> {
+    const Shape& x = b.in(0);
+    int64_t count = product(x);
+    Bound bound;
+    if (!count) return bound;
+    Launch l = launch("trilu", kTrilu, w);
+    l.in(0).out(0).scalar(count).scalar(x[x.size() - 2]).scalar(x.back());
+    if (has_k) l.in(1);
+    l.items({count}, {group_for(b.traits, count)});
+    bound.launches.push_back(std::move(l));
+    return bound;
+  });
 }
 
 }  // namespace ai_vmm::gpu

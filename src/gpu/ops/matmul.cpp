@@ -76,6 +76,32 @@ ${rows_step}    }
 }
 )";
 
+// The same for whole numbers: exact sums as ints.
+constexpr const char* kWideInteger = R"(
+KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT A,
+    GLOBAL const float* RESTRICT B, GLOBAL int* RESTRICT C, ${idx} M, ${idx} N, ${idx} K, ${idx} am, ${idx} ak,
+    ${idx} rows${batch_parameters}) {
+  typedef ${V} V;
+  const ${idx} z = GRP2, n0 = GRP0 * ${NR};
+${batch}  B += (${idx})GRP0 * K * ${NR};
+  C += z * M * N;
+  const ${idx} last = (GRP1 + 1) * rows < M ? (GRP1 + 1) * rows : M;
+  for (${idx} m0 = GRP1 * rows; m0 < last; m0 += ${MR}) {
+    GLOBAL const float* p = B;
+    int sum[${MR} * ${NR}];
+    for (int l = 0; l < ${MR} * ${NR}; ++l) sum[l] = 0;
+${rows_begin}    ${declare}    for (${idx} k0 = 0; k0 < K; k0 += ${terms}) {
+      const ${idx} end = k0 + ${terms} < K ? k0 + ${terms} : K;
+      for (${idx} k = k0; k < end; ++k) {
+        ${multiply}        p += ${NR};
+${rows_step}      }
+      ${flush}    }
+    for (int i = 0; i < ${MR} && m0 + i < M; ++i)
+      for (int j = 0; j < ${NR} && n0 + j < N; ++j) C[(m0 + i) * N + n0 + j] = sum[i * ${NR} + j];
+  }
+}
+)";
+
 // Panels of B: [batch][ceil(N / NR)][K][NR], zero past N.
 constexpr const char* kPackColumns = R"(
 KERNEL void ${kernel}(GLOBAL const float* RESTRICT B, GLOBAL float* RESTRICT P, ${idx} N, ${idx} K, ${idx} bk,
@@ -110,7 +136,7 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT A, GLOBAL float* RESTRICT P, 
 
 // Blocks of 64×64 by 16 in group memory; each of 256 work items computes 4×4.
 constexpr const char* kBlocks = R"(${functions}
-KERNEL void ${kernel}(GLOBAL const float* RESTRICT A, GLOBAL const float* RESTRICT B, GLOBAL float* RESTRICT C,
+KERNEL void ${kernel}(GLOBAL const float* RESTRICT A, GLOBAL const float* RESTRICT B, GLOBAL ${R}* RESTRICT C,
     ${idx} M, ${idx} N, ${idx} K, ${idx} am, ${idx} ak, ${idx} bk, ${idx} bn${batch_parameters}${parameters}) {
   SHARED float a[16][65];
   SHARED float b[16][65];
@@ -118,8 +144,9 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT A, GLOBAL const float* RESTRI
   const ${idx} z = GRP2, n0 = GRP0 * 64, m0 = GRP1 * 64;
 ${batch}  C += z * M * N;
   float r[4][4];
+  ${R} sum[4][4];
   for (int i = 0; i < 4; ++i)
-    for (int j = 0; j < 4; ++j) r[i][j] = 0.0f;
+    for (int j = 0; j < 4; ++j) r[i][j] = 0.0f, sum[i][j] = 0;
   for (${idx} k0 = 0; k0 < K; k0 += 16) {
     for (int s = id; s < 1024; s += 256) {
       const ${idx} m = m0 + (${a_fast} ? s / 16 : s % 64), ka = k0 + (${a_fast} ? s % 16 : s / 64);
@@ -131,19 +158,24 @@ ${batch}  C += z * M * N;
     for (int k = 0; k < 16; ++k)
       for (int i = 0; i < 4; ++i)
         for (int j = 0; j < 4; ++j) r[i][j] = fma(a[k][y + 16 * i], b[k][x + 16 * j], r[i][j]);
-    BARRIER;
+    ${flush}BARRIER;
   }
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < 4; ++j) {
       const ${idx} m = m0 + y + 16 * i, c = n0 + x + 16 * j;
       if (m >= M || c >= N) continue;
       const ${idx} o = ${o} m * N + c;
-      float v = r[i][j];
+      ${R} v = ${result};
       ${alpha}
       ${tail_body}      C[m * N + c] = ${tail_result};
     }
 }
 )";
+
+// Of whole numbers: what a block adds is exact.
+constexpr const char* kFlushBlock = R"(for (int i = 0; i < 4; ++i)
+      for (int j = 0; j < 4; ++j) sum[i][j] += (int)r[i][j], r[i][j] = 0.0f;
+    )";
 
 void pack_columns(const float* from, float* to, int64_t n, int64_t k, int64_t bk, int64_t bn, int64_t nr) {
   for (int64_t panel = 0; panel < divide_up(n, nr); ++panel)
@@ -159,6 +191,7 @@ struct Node2 {  // what a Maker learns
   float alpha;
   std::optional<Tensor> b_constant;  // of input 1
   std::string key;
+  bool integer = false;  // operands are whole numbers below 256, the result is exact and of ints
 };
 
 Words common_words(const Node2& node, const Bind& b, bool batched) {
@@ -290,7 +323,9 @@ Result<Bound> bind_wide(const Node2& node, const Product& p, const Bind& b, Conf
   w["body"] = wide.body;
   w["store"] = vector_store(tile.w, wide.result, "C + (m0 + i) * N + c") + ";";
   w["store_part"] = vector_store(tile.w, wide.result, "part");
-  Launch l = launch("product", kWide, w);
+  w["terms"] = std::to_string(kExactTerms);
+  w["flush"] = tile.flush("sum");
+  Launch l = launch("product", node.integer ? kWideInteger : kWide, w);
   if (c.pack_rows)
     l.scratch(rows_at);
   else
@@ -321,6 +356,9 @@ Bound bind_blocks(const Node2& node, const Product& p, const Bind& b) {
   w["batch_parameters"] = batch.parameters;
   w["a_fast"] = p.ak == 1 ? "1" : "0";
   w["b_fast"] = p.bk == 1 && p.bn != 1 ? "1" : "0";
+  w["R"] = node.integer ? "int" : "float";
+  w["result"] = node.integer ? "sum[i][j]" : "r[i][j]";
+  w["flush"] = node.integer ? kFlushBlock : "";
   Launch l = launch("blocks", kBlocks, w);
   Bound bound;
   int64_t scratch = 0;
@@ -339,10 +377,10 @@ Bound bind_blocks(const Node2& node, const Product& p, const Bind& b) {
 
 // No products at all: the epilogue of zeros. A kernel of its own would serve nobody else.
 constexpr const char* kZero = R"(${functions}
-KERNEL void ${kernel}(GLOBAL float* RESTRICT C, ${idx} N, ${idx} count${parameters}) {
+KERNEL void ${kernel}(GLOBAL ${R}* RESTRICT C, ${idx} N, ${idx} count${parameters}) {
   const ${idx} o = (${idx})GID0, c = o % N;
   if (o >= count) return;
-  float v = 0.0f;
+  ${R} v = 0;
   ${tail_body}  C[o] = ${tail_result};
 }
 )";
@@ -352,7 +390,9 @@ Result<Bound> bind_product(const Node2& node, Product p, const Bind& b) {
   if (count == 0) return Bound{};
   if (p.k == 0) {
     if (p.to_scratch) return invalid("A product over an axis of no elements.");
-    Launch l = launch("zero", kZero, common_words(node, b, false));
+    Words w = common_words(node, b, false);
+    w["R"] = node.integer ? "int" : "float";
+    Launch l = launch("zero", kZero, w);
     l.out(0).scalar(b.index(p.n)).scalar(b.index(count));
     add_epilogue(l, node.epilogue.get());
     l.items({count}, {group_for(b.traits, count)});
@@ -391,7 +431,8 @@ Result<Bound> bind_product(const Node2& node, Product p, const Bind& b) {
       return std::to_string(bits) + (bits && (n >> (bits - 1) & 1) ? "+" : "");
     };
     std::string key = "product " + magnitude(p.m) + " " + std::to_string(p.n) + " " + std::to_string(p.k) +
-                      (p.ak == 1 ? " n" : " t") + (p.bn == 1 ? "n" : "t") + (node.b_constant ? " constant" : "");
+                      (node.integer ? " int" : "") + (p.ak == 1 ? " n" : " t") + (p.bn == 1 ? "n" : "t") +
+                      (node.b_constant ? " constant" : "");
     size_t best = AI_VMM_TAKE(b.fastest(key, ways));
     return std::move(ways[best]);
   }
@@ -416,9 +457,12 @@ Result<Bound> product_to_scratch(const Bind& b, Product p, int64_t* at) {
   return bound;
 }
 
-Made make_matmul(const Make& m) {
+namespace {
+
+Made make_product(const Make& m, bool integer) {
   if (m.dtype(0) != DType::f32) return refuse_type("only float32 has product kernels");
   Node2 node = learn(m, 1);
+  node.integer = integer;
   return BindFn([node](const Bind& b) -> Result<Bound> {
     Shape x = b.in(0), y = b.in(1);
     Product p{};
@@ -465,6 +509,11 @@ Made make_matmul(const Make& m) {
     return bind_product(n, p, b);
   });
 }
+
+}  // namespace
+
+Made make_matmul(const Make& m) { return make_product(m, false); }
+Made make_integer_matmul(const Make& m) { return make_product(m, true); }
 
 Made make_gemm(const Make& m) {
   if (m.dtype(0) != DType::f32) return refuse_type("only float32 has product kernels");

@@ -11,6 +11,19 @@ std::string Tile::declare() const {
   return s + ";\n";
 }
 
+std::string Tile::clear() const {
+  std::string s;
+  for (int i = 0; i < mr; ++i)
+    for (int j = 0; j < nv; ++j) s += name(i, j) + " = ";
+  return s + "(V)(0.0f);\n";
+}
+
+std::string Tile::flush(const std::string& sum) const {
+  const std::string n = std::to_string(mr * columns());
+  return "{ float part[" + n + "];\n" + spill("part") + "for (int l = 0; l < " + n + "; ++l) " + sum +
+         "[l] += (int)part[l]; }\n" + clear();
+}
+
 std::string Tile::spill(const std::string& array) const {
   std::string s;
   for (int i = 0; i < mr; ++i)

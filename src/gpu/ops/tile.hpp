@@ -6,11 +6,15 @@
 
 namespace ai_vmm::gpu {
 
+// Products of 8-bit numbers less their zero points are below 2^16: so many of them add up exactly in a float.
+constexpr int kExactTerms = 256;
+
 struct Tile {
   int mr, nv, w;
   int columns() const { return nv * w; }
 
   std::string declare() const;
+  std::string clear() const;
   // One step along the inner axis: `row(i)` is the text of row i's number, `column(j)` that of vector j.
   template <class Row, class Column>
   std::string multiply(Row row, Column column) const {
@@ -29,6 +33,8 @@ struct Tile {
   }
   // The tile into an array, row by row.
   std::string spill(const std::string& array) const;
+  // The tile, which holds whole numbers, is added to the array of ints `sum` and cleared.
+  std::string flush(const std::string& sum) const;
 
  private:
   static std::string name(int i, int j) { return "c" + std::to_string(i) + "_" + std::to_string(j); }
