@@ -167,6 +167,7 @@ Result<std::shared_ptr<Deployment::Impl>> compile_on(Model model, const DeployOp
     std::vector<int> counts{all};
     if (options.threads == 0 && all > 1) counts.push_back(1);
     choose_threads(*d, counts, options.shapes, options.tune_budget_ms);
+    d->transfers.clear();  // those of the measuring
     for (size_t i = 1; i < devices.size() && options.backend.empty(); ++i) {
       Candidate c;
       c.backend = devices[i]->backend();

@@ -221,6 +221,16 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
                                number(r.simulated_joules / double(r.simulated_runs)) + " J a run, mean of " +
                                std::to_string(r.simulated_runs) +
                                ", by the chip's description; the latency below is what simulating it took");
+  first = true;
+  for (const Report::Transfer& t : r.transfers) {
+    print_row(first ? "Transfers" : "",
+              t.from + " to " + t.to + ", " + t.why + ": " +
+                  (t.copied || !t.shared ? size(double(t.copied)) + " copied" : "") +
+                  (t.ahead ? ", " + size(double(t.ahead)) + " of them ahead" : "") +
+                  (t.copied && t.shared ? ", " : "") + (t.shared ? size(double(t.shared)) + " shared" : "") + " in " +
+                  std::to_string(t.times) + (t.times == 1 ? " transfer" : " transfers"));
+    first = false;
+  }
   for (const Report::Failover& f : r.failovers)
     print_row("Failover", std::to_string(f.requests) + " requests from " + f.from + " to " + f.to + " (" + f.state +
                               "): " + f.reason);

@@ -156,7 +156,7 @@ typedef struct AiVmmVerdict {
 
 typedef struct AiVmmTensor { /* mirrors DLPack */
   AiVmmHead head;
-  void* data; /* an output with NULL is allocated through AiVmmRun::allocate */
+  void* data; /* an output with NULL is allocated through AiVmmRun::allocate, in the memory that device_type names */
   uint64_t byte_offset;
   int32_t dtype; /* sub-byte kinds are packed, first element in the low bits */
   int32_t rank;
@@ -314,6 +314,9 @@ typedef struct AiVmmMemory {
   uint32_t host_visible;            /* map gives the memory itself, not a copy */
   uint32_t imports, exports;        /* bit 1 << AiVmmExternalKind */
   uint32_t reserved;
+  /* 1.1. What a write or a read between the device and the host costs: link_ns + 1e9 * bytes / link_bandwidth, at
+   * link_watts; link_bandwidth 0: not known, or there is no link. */
+  double link_ns, link_bandwidth, link_watts;
 } AiVmmMemory;
 
 typedef struct AiVmmBuffers {

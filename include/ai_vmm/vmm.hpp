@@ -88,6 +88,15 @@ struct Report {
     int64_t requests = 0;
   };
   std::vector<Failover> failovers;
+  // Bytes that went from one memory to another, over all runs.
+  struct Transfer {
+    std::string from, to;  // "host", or a device: "sim:0"
+    std::string why;       // "input", "between regions", "host step", "output"; "by the backend": within a run
+    int64_t times = 0;
+    int64_t copied = 0, shared = 0;  // bytes; shared: both sides use the same memory
+    int64_t ahead = 0;               // of the copied ones: brought while the device before was at work
+  };
+  std::vector<Transfer> transfers;
   // What runs cost on a simulated device by its own clock, in sum; zero without one.
   int64_t simulated_runs = 0;
   double simulated_us = 0, simulated_joules = 0;

@@ -12,7 +12,7 @@ from ._deployment import AsyncRun, Deployment, deploy
 from ._devices import Device, devices
 from ._errors import (Cancelled, Damaged, Error, Internal, InvalidArgument, NotFound, OutOfMemory, PermissionDenied,
                       Unimplemented)
-from ._report import Candidate, Explanation, Fallback, Report
+from ._report import Candidate, Explanation, Fallback, Report, Transfer
 
 __version__: str = _core.version
 

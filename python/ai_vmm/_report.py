@@ -33,6 +33,20 @@ class Fallback:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Bytes that went from one memory to another over all runs, and why; `ahead_bytes` of the copied ones were brought
+    while the device before was at work."""
+
+    source: str
+    target: str
+    why: str
+    times: int
+    copied_bytes: int
+    shared_bytes: int
+    ahead_bytes: int
+
+
 def _fill(row_type: type, row: dict[str, Any]) -> Any:
     known = {f.name for f in dataclasses.fields(row_type)}
     return row_type(**{k: v for k, v in row.items() if k in known})
@@ -46,6 +60,8 @@ class Report:
         self._values: dict[str, Any] = json.loads(text)
         self.candidates: list[Candidate] = [_fill(Candidate, c) for c in self._values["candidates"]]
         self.fallbacks: list[Fallback] = [_fill(Fallback, f) for f in self._values["fallbacks"]]
+        self.transfers: list[Transfer] = [_fill(Transfer, {"source": t["from"], "target": t["to"], **t})
+                                          for t in self._values["transfers"]]
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -95,6 +111,8 @@ class Explanation:
             ("Because", next((c.reason for c in r.candidates if c.chosen), "it is the only candidate")),
             ("Time", f"loading {_time(r.load_us)}, compiling and measuring {_time(r.compile_us)}"),
             ("Memory", f"packed weights {_size(r.weight_bytes)}, working memory {_size(r.arena_bytes)}"),
+            *[("Moved", f"{t.source} to {t.target}, {t.why}: {_size(t.copied_bytes)} copied, "
+                        f"{_size(t.shared_bytes)} shared in {t.times} transfers") for t in r.transfers],
         ]
 
     def _candidates(self) -> list[tuple[str, ...]]:

@@ -101,19 +101,22 @@ Result<std::shared_ptr<Device>> Device::open(std::string_view name) {
   device->api_ = api;
   device->backend_ = api->name;
   device->index_ = index;
+  device->label_ = device->backend_ + ":" + std::to_string(index);
   auto s = make<AiVmmStatus>();
   auto info = make<AiVmmDeviceInfo>();
   if (int32_t code = api->device_info(api->self, index, &info, &s)) return to_status(code, s);
   device->name_ = text_of(info.name);
   device->resource_ = text_of(info.resource);
-  if (device->resource_.empty()) device->resource_ = device->backend_ + ":" + std::to_string(index);
+  if (device->resource_.empty()) device->resource_ = device->label_;
   device->memory_bytes_ = info.memory_bytes;
   device->simulated_ = (info.flags & AI_VMM_DEVICE_SIMULATED) != 0;
   if (int32_t code = api->open_device(api->self, index, &device->device_, &s)) return to_status(code, s);
+  device->memory_ = DeviceMemory::of(*device, *api, device->device_);
   return device;
 }
 
 Device::~Device() {
+  memory_ = nullptr;
   if (device_) api_->close_device(device_);
 }
 
@@ -196,6 +199,8 @@ class Small {
 struct Allocation {
   const Graph& graph;
   std::span<Tensor* const> outputs;
+  std::span<DeviceTensor* const> placed;  // of the outputs; may be empty
+  DeviceMemory* memory;
   Status failed;
 };
 // "the output \"y\" of Expand \"n\"", for the failure to make output `index`.
@@ -210,6 +215,19 @@ void* allocate(void* user, uint32_t index, int32_t dtype, int32_t rank, const in
   if (index >= a->outputs.size() || rank < 0 || (rank > 0 && !shape) || dtype <= 0 || dtype >= kDTypeCount) {
     a->failed = Status(Code::internal, "The backend asked for memory for an output that cannot be.");
     return nullptr;
+  }
+  if (DeviceTensor* placed = a->placed.empty() ? nullptr : a->placed[index]) {
+    auto count = element_count({shape, size_t(rank)});
+    placed->dtype = static_cast<DType>(dtype);
+    placed->shape.assign(shape, shape + rank);
+    placed->bytes = count ? bytes_for(placed->dtype, *count) : INT64_MAX;
+    auto block = a->memory->take(placed->bytes);
+    if (!block.ok()) {
+      a->failed = std::move(block).status().during("making " + describe_output(a->graph, index));
+      return nullptr;
+    }
+    placed->block = *std::move(block);
+    return placed->block.address();
   }
   Tensor& out = *a->outputs[index];
   if (out) {  // a buffer is given again; an empty one may have had no memory to tell it by
@@ -235,6 +253,15 @@ void describe(AiVmmTensor& d, const Tensor& t) {
   d.shape = t.shape().data();
   d.device_type = 1;
 }
+void describe(AiVmmTensor& d, const DeviceTensor& t, const DeviceMemory& memory) {
+  d = make<AiVmmTensor>();
+  d.data = t.block ? t.block.address() : nullptr;
+  d.dtype = static_cast<int32_t>(t.dtype);
+  d.rank = static_cast<int32_t>(t.shape.size());
+  d.shape = t.shape.data();
+  d.device_type = memory.device_type();
+  d.device_id = memory.device_id();
+}
 }  // namespace
 
 Status check_buffer(const std::string& output, DType dtype, std::span<const int64_t> shape, const Tensor& buffer) {
@@ -245,9 +272,9 @@ Status check_buffer(const std::string& output, DType dtype, std::span<const int6
 }
 
 Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs,
-                       const RunRequest& request) {
+                       const RunRequest& request, std::span<DeviceTensor* const> placed) {
   for (size_t k = 0; k < outputs.size(); ++k)
-    if (const Value& v = graph_->value(graph_->outputs[k]); *outputs[k] && outputs[k]->dtype() != v.type.dtype)
+    if (const Value& v = graph_->value(graph_->outputs[k]); outputs[k] && *outputs[k] && outputs[k]->dtype() != v.type.dtype)
       return check_buffer(v.name, v.type.dtype, outputs[k]->shape(), *outputs[k]);
   const AiVmmBackend* api = device_->api_;
   auto s = make<AiVmmStatus>();
@@ -265,10 +292,16 @@ Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor* 
   size_t n = inputs.size(), m = outputs.size();
   Small<AiVmmTensor> tensors(n + m);
   Small<const AiVmmTensor*> pointers(n + m);
-  for (size_t i = 0; i < n; ++i) describe(tensors[i], *inputs[i]);
-  for (size_t k = 0; k < m; ++k) describe(tensors[n + k], *outputs[k]);
-  for (size_t i = 0; i < n + m; ++i) pointers[i] = &tensors[i];
-  Allocation allocation{*graph_, outputs, {}};
+  DeviceMemory* memory = device_->memory();
+  auto in_device = [&](size_t i) { return placed.empty() ? nullptr : placed[i]; };
+  for (size_t i = 0; i < n + m; ++i) {
+    pointers[i] = &tensors[i];
+    if (const DeviceTensor* t = in_device(i))
+      describe(tensors[i], *t, *memory);
+    else
+      describe(tensors[i], i < n ? *inputs[i] : *outputs[i - n]);
+  }
+  Allocation allocation{*graph_, outputs, placed.empty() ? placed : placed.subspan(n), memory, {}};
   auto run = make<AiVmmRun>();
   run.allocate = allocate;
   run.user = &allocation;
@@ -293,9 +326,13 @@ Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor* 
     return to_status(code, s);
   }
   for (size_t k = 0; k < m; ++k)
-    if (!*outputs[k])
+    if (const DeviceTensor* t = in_device(n + k); t ? !t->block : !*outputs[k])
       return Status(Code::internal, "Backend " + device_->backend() + " reported success, but did not make " +
                                         describe_output(*graph_, uint32_t(k)) + ".");
+  if (request.transfers && info.bytes_to_device)
+    request.transfers->add("host", device_->label(), Why::backend, int64_t(info.bytes_to_device), 0);
+  if (request.transfers && info.bytes_from_device)
+    request.transfers->add(device_->label(), "host", Why::backend, int64_t(info.bytes_from_device), 0);
   if (request.info) {
     request.info->device_ns += info.device_ns;
     request.info->joules += info.joules;

@@ -12,6 +12,7 @@
 #include "ai_vmm/backend_abi.h"
 #include "ai_vmm/types.hpp"
 #include "graph/graph.hpp"
+#include "hal/memory.hpp"
 
 namespace ai_vmm {
 
@@ -40,10 +41,14 @@ class Device : public std::enable_shared_from_this<Device> {
 
   const std::string& backend() const { return backend_; }
   const std::string& name() const { return name_; }
+  const std::string& label() const { return label_; }  // "sim:1"
   const std::string& resource() const { return resource_; }  // the physical thing behind it
   int index() const { return index_; }
   int64_t memory_bytes() const { return memory_bytes_; }
   bool simulated() const { return simulated_; }  // its times and energy are computed, not measured
+
+  // Its memory, where the host can reach that through the extension "buffers"; null otherwise.
+  DeviceMemory* memory() const { return memory_.get(); }
 
   // Success while the device works. A device that has no such probe counts as working.
   Status state() const;
@@ -58,10 +63,11 @@ class Device : public std::enable_shared_from_this<Device> {
   Device() = default;
   const AiVmmBackend* api_ = nullptr;
   AiVmmDevice* device_ = nullptr;
-  std::string backend_, name_, resource_;
+  std::string backend_, name_, label_, resource_;
   int index_ = 0;
   int64_t memory_bytes_ = 0;
   bool simulated_ = false;
+  std::unique_ptr<DeviceMemory> memory_;
 };
 
 // Backends of this build and of the setting `plugins`, the preferred first by prior.
@@ -90,7 +96,8 @@ struct RunRequest {
   int threads = 0;
   uint64_t seed = 0;
   const volatile int32_t* cancel = nullptr;
-  AiVmmRunInfo* info = nullptr;  // times, energy and copies are added to what is there
+  AiVmmRunInfo* info = nullptr;    // times, energy and copies are added to what is there
+  Transfers* transfers = nullptr;  // where bytes that move are counted
 };
 
 // A compiled graph. Thread-safe: contexts are pooled, one a concurrent run.
@@ -103,7 +110,10 @@ class Executable {
 
   // Reads `inputs` in place. `outputs[k]`, where it is a tensor, is a buffer that is written in place and must fit;
   // otherwise it is replaced by a new tensor. Allocates nothing of its own for up to 16 inputs and outputs together.
-  Status run(std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs, const RunRequest& request);
+  // Where `placed` has an entry, that is the tensor, in the device's own memory: inputs first, then outputs, which are
+  // made. `placed` is empty, or has one entry an input and output.
+  Status run(std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs, const RunRequest& request,
+             std::span<DeviceTensor* const> placed = {});
 
  private:
   friend class Device;

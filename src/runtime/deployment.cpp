@@ -219,7 +219,7 @@ Status Deployment::Impl::run(std::unique_ptr<Call> call, Status status, int run_
     uint64_t nth = runs.fetch_add(1, std::memory_order_relaxed);
     Random mixer{seed ? seed : 0x5eedULL + nth};
     AiVmmRunInfo info = backend::make<AiVmmRunInfo>();
-    x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel, .info = &info};
+    x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel, .info = &info, .transfers = &transfers};
     const uint64_t state = mixer.next();
     auto attempt = [&](const Plan& on) {
       info = backend::make<AiVmmRunInfo>();
@@ -334,6 +334,10 @@ void collect(const Plan& plan, Report& r) {
     for (const auto& b : step.bodies) collect(*b.plan, r);
   }
 }
+void collect(const Transfers& transfers, Report& r) {
+  for (const Transfer& t : transfers.rows())
+    r.transfers.push_back({t.from, t.to, name(t.why), t.times, t.copied, t.shared, t.ahead});
+}
 }  // namespace
 
 Report Deployment::report() const {
@@ -345,8 +349,12 @@ Report Deployment::report() const {
   r.simulated_runs = impl_->simulated_runs;
   r.simulated_us = double(impl_->simulated_ns) / 1e3;
   r.simulated_joules = double(impl_->simulated_nanojoules) * 1e-9;
+  collect(impl_->transfers, r);
   std::lock_guard lock(impl_->variants_mutex);
-  for (const auto& [names, variant] : impl_->variants) collect(*variant->plan, r);
+  for (const auto& [names, variant] : impl_->variants) {
+    collect(*variant->plan, r);
+    collect(variant->transfers, r);
+  }
   return r;
 }
 std::string Deployment::graph_text() const { return impl_->plan->graph->to_text(); }
@@ -383,6 +391,15 @@ std::string Report::to_json() const {
     j["simulated"] = {{"runs", simulated_runs},
                       {"us_per_run", simulated_us / double(simulated_runs)},
                       {"joules_per_run", simulated_joules / double(simulated_runs)}};
+  j["transfers"] = nlohmann::ordered_json::array();
+  for (const Transfer& t : transfers)
+    j["transfers"].push_back({{"from", t.from},
+                              {"to", t.to},
+                              {"why", t.why},
+                              {"times", t.times},
+                              {"copied_bytes", t.copied},
+                              {"shared_bytes", t.shared},
+                              {"ahead_bytes", t.ahead}});
   j["nodes"] = nodes;
   j["regions"] = regions;
   j["load_us"] = load_us;

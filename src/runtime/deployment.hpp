@@ -28,6 +28,7 @@ struct Deployment::Impl {
   std::atomic<uint64_t> runs{0};
   bool simulated = false;                   // of the device that `plan` runs on
   std::unique_ptr<FailoverChain> failover;  // null: a failure of the device is the caller's
+  Transfers transfers;                      // of all runs
   std::atomic<int64_t> simulated_runs{0}, simulated_ns{0}, simulated_nanojoules{0};  // by the device's own clock
 
   // Compiles the model anew with these of its overridable initialisers as inputs.

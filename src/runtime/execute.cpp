@@ -19,8 +19,11 @@ Status run_host(const Plan::Step& step, Frame& frame, Execution& execution) {
 }
 
 Status run_steps(const Plan& plan, Frame& frame, Execution& execution) {
-  for (const Plan::Step& step : plan.steps) {
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const Plan::Step& step = plan.steps[i];
     if (cancelled(execution.request.cancel)) return Status(Code::cancelled, "The run was cancelled.");
+    frame.prefetch(i, execution.request);
+    if (step.kind != Plan::Kind::region) AI_VMM_TRY(frame.bring_home(step, execution.request));
     switch (step.kind) {
       case Plan::Kind::region: AI_VMM_TRY(frame.run_region(step, execution.request)); break;
       case Plan::Kind::host: AI_VMM_TRY(run_host(step, frame, execution)); break;
@@ -39,7 +42,7 @@ Status execute(const Plan& plan, std::span<const Data* const> inputs, std::span<
   if (!frame) frame = std::make_unique<Frame>(plan);
   frame->start(inputs, captures, outputs);
   Status status = run_steps(plan, *frame, execution);
-  if (status.ok()) status = frame->deliver(outputs);
+  if (status.ok()) status = frame->deliver(outputs, execution.request);
   frame->finish();
   plan.frames.give(std::move(frame));
   return status;

@@ -2,60 +2,19 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "ops/op.hpp"
 #include "runtime/deployment.hpp"
+#include "runtime/test_chips.hpp"
 
 namespace ai_vmm {
 namespace {
 
-// Chips on the simulated board, by number. sim:5 and sim:6 share a board, and so a fate.
-constexpr char kChips[] = R"(
-chip = Lost once          # 0
-peak.f32 = 1 Tflop/s
-fail = lost at 20
-chip = Lost for ever      # 1
-peak.f32 = 1 Tflop/s
-fail = lost at 3 forever
-chip = Busy               # 2
-peak.f32 = 1 Tflop/s
-fail = busy every 2 for 1 ms
-chip = Full               # 3
-peak.f32 = 1 Tflop/s
-fail = out_of_memory every 3
-chip = Sound              # 4
-peak.f32 = 1 Tflop/s
-chip = Left of a board    # 5
-resource = board
-peak.f32 = 1 Tflop/s
-fail = lost at 1 forever
-chip = Right of a board   # 6
-resource = board
-peak.f32 = 1 Tflop/s
-chip = Always busy        # 7
-peak.f32 = 1 Tflop/s
-fail = busy from 1 for 1 ms
-chip = Flaky              # 8
-peak.f32 = 1 Tflop/s
-fail = lost chance 0.02
-fail = busy chance 0.1
-fail = out_of_memory chance 0.1
-chip = Lost early         # 9
-peak.f32 = 1 Tflop/s
-fail = lost at 2
-)";
-
 class Failover : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    std::string file = ::testing::TempDir() + "failover_chips.txt";
-    std::ofstream(file) << kChips;
-    setenv("AI_VMM_SIM_CHIPS", file.c_str(), 1);
-  }
+  static void SetUpTestSuite() { use_test_chips(); }
 
   // y = x + x over [N], on a chain of devices; no reference behind them.
   static Deployment deploy(std::vector<std::string> devices, std::chrono::milliseconds pause = std::chrono::hours(1)) {

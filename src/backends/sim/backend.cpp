@@ -175,6 +175,7 @@ class SimDevice : public backend::Device, public SimDeviceBase {
   SimDevice(std::shared_ptr<Silicon> silicon, int64_t life) : silicon_(std::move(silicon)), life_(life) {}
 
   const std::shared_ptr<Silicon>& silicon() const override { return silicon_; }
+  int64_t life() const override { return life_; }
   Status alive() const override { return silicon_->alive(life_); }
   Status state() const override { return silicon_->alive(life_); }
 

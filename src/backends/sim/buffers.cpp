@@ -12,6 +12,7 @@ using backend::guarded;
 
 struct Buffer {
   std::shared_ptr<Silicon> silicon;
+  int64_t life = 0;  // of the chip
   char* data = nullptr;
   uint64_t bytes = 0;
   uint64_t mapped = 0;  // bytes of the mapping; 0: the memory is the importer's
@@ -26,16 +27,18 @@ struct Buffer {
 };
 Buffer& of(AiVmmBuffer* b) { return *reinterpret_cast<Buffer*>(b); }
 
-Status in_range(const Buffer& b, uint64_t offset, uint64_t bytes) {
+Status usable(const Buffer& b, uint64_t offset, uint64_t bytes) {
+  AI_VMM_TRY(b.silicon->alive(b.life));
   if (offset <= b.bytes && bytes <= b.bytes - offset) return {};
   return Status(Code::out_of_range, "Bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) +
                                         " leave the buffer of " + std::to_string(b.bytes) + " bytes.");
 }
 
 // A buffer over `fd` from `offset` on. Takes the descriptor.
-Result<std::unique_ptr<Buffer>> map_fd(std::shared_ptr<Silicon> silicon, int fd, uint64_t offset, uint64_t bytes) {
+Result<std::unique_ptr<Buffer>> map_fd(const SimDeviceBase& device, int fd, uint64_t offset, uint64_t bytes) {
   auto b = std::make_unique<Buffer>();
-  b->silicon = std::move(silicon);
+  b->silicon = device.silicon();
+  b->life = device.life();
   b->fd = fd;
   b->bytes = bytes;
   uint64_t skip = offset % uint64_t(sysconf(_SC_PAGESIZE));
@@ -78,9 +81,14 @@ const AiVmmBuffers& buffers() {
         m.free_bytes = uint64_t(std::max<int64_t>(0, silicon.chip.memory - silicon.used()));
         m.alignment = 64;
         m.device_type = kDeviceType;
-        m.host_visible = 1;
-        m.imports = 1u << AI_VMM_EXTERNAL_HOST | 1u << AI_VMM_EXTERNAL_FD;
-        m.exports = 1u << AI_VMM_EXTERNAL_HOST | 1u << AI_VMM_EXTERNAL_FD;
+        const Chip& chip = silicon.chip;
+        m.host_visible = chip.shares_host();
+        m.imports = 1u << AI_VMM_EXTERNAL_HOST;
+        if (chip.link_peers) m.imports |= 1u << AI_VMM_EXTERNAL_FD;
+        m.exports = m.imports;
+        m.link_ns = chip.link_ns;
+        m.link_bandwidth = chip.link_bandwidth;
+        m.link_watts = chip.idle_watts;
         backend::publish(m, theirs);
         return {};
       });
@@ -97,7 +105,7 @@ const AiVmmBuffers& buffers() {
           silicon->release(int64_t(bytes));
           return Status(Code::resource_exhausted, "The machine has no memory for the simulated buffer.");
         }
-        auto b = map_fd(silicon, fd, 0, bytes);
+        auto b = map_fd(sim_device(d), fd, 0, bytes);
         if (!b.ok()) {
           silicon->release(int64_t(bytes));
           return std::move(b).status();
@@ -116,18 +124,18 @@ const AiVmmBuffers& buffers() {
     t.unmap = [](AiVmmBuffer*, AiVmmStatus*) -> int32_t { return 0; };
     t.write = [](AiVmmBuffer* b, uint64_t offset, const void* from, uint64_t bytes, AiVmmStream* stream,
                  AiVmmStatus* s) {
-      if (int32_t code = guarded(s, [&] { return in_range(of(b), offset, bytes); })) return code;
+      if (int32_t code = guarded(s, [&] { return usable(of(b), offset, bytes); })) return code;
       return copy_on(stream, s, of(b).data + offset, from, bytes);
     };
     t.read = [](AiVmmBuffer* b, uint64_t offset, void* to, uint64_t bytes, AiVmmStream* stream, AiVmmStatus* s) {
-      if (int32_t code = guarded(s, [&] { return in_range(of(b), offset, bytes); })) return code;
+      if (int32_t code = guarded(s, [&] { return usable(of(b), offset, bytes); })) return code;
       return copy_on(stream, s, to, of(b).data + offset, bytes);
     };
     t.copy = [](AiVmmBuffer* to, uint64_t to_offset, AiVmmBuffer* from, uint64_t from_offset, uint64_t bytes,
                 AiVmmStream* stream, AiVmmStatus* s) {
       if (int32_t code = guarded(s, [&]() -> Status {
-            AI_VMM_TRY(in_range(of(to), to_offset, bytes));
-            return in_range(of(from), from_offset, bytes);
+            AI_VMM_TRY(usable(of(to), to_offset, bytes));
+            return usable(of(from), from_offset, bytes);
           }))
         return code;
       return copy_on(stream, s, of(to).data + to_offset, of(from).data + from_offset, bytes);
@@ -136,20 +144,21 @@ const AiVmmBuffers& buffers() {
       return guarded(s, [&]() -> Status {
         AI_VMM_TRY(sim_device(d).alive());
         const AiVmmExternal e = backend::local(theirs);
-        const auto& silicon = sim_device(d).silicon();
         if (e.kind == AI_VMM_EXTERNAL_HOST) {
           auto b = std::make_unique<Buffer>();
-          b->silicon = silicon;
+          b->silicon = sim_device(d).silicon();
+          b->life = sim_device(d).life();
           b->data = static_cast<char*>(e.pointer) + e.offset;
           b->bytes = e.bytes;
           *out = reinterpret_cast<AiVmmBuffer*>(b.release());
           return {};
         }
-        if (e.kind != AI_VMM_EXTERNAL_FD)
-          return Status(Code::unimplemented, "Simulated chips import host memory and descriptors only.");
+        if (e.kind != AI_VMM_EXTERNAL_FD || !sim_device(d).silicon()->chip.link_peers)
+          return Status(Code::unimplemented,
+                        "Simulated chips import host memory and, with link.peers, descriptors only.");
         int fd = dup(e.fd);
         if (fd < 0) return Status(Code::invalid_argument, "Descriptor " + std::to_string(e.fd) + " is not open.");
-        auto b = AI_VMM_TAKE(map_fd(silicon, fd, e.offset, e.bytes));
+        auto b = AI_VMM_TAKE(map_fd(sim_device(d), fd, e.offset, e.bytes));
         *out = reinterpret_cast<AiVmmBuffer*>(b.release());
         return {};
       });
@@ -162,7 +171,7 @@ const AiVmmBuffers& buffers() {
         e.bytes = of(b).bytes;
         if (kind == AI_VMM_EXTERNAL_HOST) {
           e.pointer = of(b).data;
-        } else if (kind == AI_VMM_EXTERNAL_FD && of(b).fd >= 0) {
+        } else if (kind == AI_VMM_EXTERNAL_FD && of(b).fd >= 0 && of(b).silicon->chip.link_peers) {
           e.fd = dup(of(b).fd);
           if (e.fd < 0) return Status(Code::resource_exhausted, "The process has no descriptor left.");
           e.offset = of(b).mapped - of(b).bytes;

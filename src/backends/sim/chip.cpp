@@ -22,6 +22,7 @@ memory = 8 GiB
 launch = 4 us
 link.bandwidth = 16 GB/s
 link.latency = 2 us
+link.peers = true
 power.idle = 10 W
 power.peak = 75 W
 )";
@@ -153,10 +154,10 @@ Status set(Chip& c, std::string_view key, std::string_view value) {
     }
     return {};
   }
-  if (key == "dynamic") {
+  if (key == "dynamic" || key == "link.peers") {
     if (value != "true" && value != "false")
       return Status(Code::invalid_argument, "\"" + std::string(value) + "\" is neither true nor false");
-    c.dynamic = value == "true";
+    (key == "dynamic" ? c.dynamic : c.link_peers) = value == "true";
     return {};
   }
   if (key == "resource") {
@@ -168,8 +169,9 @@ Status set(Chip& c, std::string_view key, std::string_view value) {
     return {};
   }
   static const std::vector<std::string> kKeys = {
-      "chip",       "peak.f32",   "peak.other", "bandwidth", "memory",  "launch",   "link.bandwidth", "link.latency",
-      "power.idle", "power.peak", "operators",  "refuses",   "dynamic", "resource", "pace",           "fail"};
+      "chip",           "peak.f32",     "peak.other", "bandwidth",  "memory",     "launch",
+      "link.bandwidth", "link.latency", "link.peers", "power.idle", "power.peak", "operators",
+      "refuses",        "dynamic",      "resource",   "pace",       "fail"};
   std::string near = nearest(key, kKeys);
   return Status(Code::invalid_argument,
                 "there is no \"" + std::string(key) + "\"" + (near.empty() ? "" : "; did you mean " + near + "?"));
@@ -237,7 +239,7 @@ Work work_of(const Chip& c, const Node& node, std::span<const Type> inputs, std:
 }
 
 Work transfer(const Chip& c, double bytes) {
-  if (c.link_bandwidth <= 0) return {};
+  if (c.link_bandwidth <= 0 || bytes == 0) return {};
   return {c.link_ns + bytes / c.link_bandwidth * 1e9, 0};
 }
 

@@ -8,6 +8,7 @@
 //   launch = 5 us                 # for each operator
 //   link.bandwidth = 16 GB/s      # to the host, each way; without it the chip shares the host's memory
 //   link.latency = 2 us           # for each transfer
+//   link.peers = true             # reads the memory of other such chips over the link without a copy
 //   power.idle = 5 W
 //   power.peak = 30 W
 //   operators = Conv MatMul Add   # only these; without it every operator of ONNX
@@ -57,10 +58,11 @@ struct Chip {
   double link_bandwidth = 0, link_ns = 0;  // 0: no link
   double idle_watts = 0, peak_watts = 0;
   double pace = 0;
-  bool dynamic = true;
+  bool dynamic = true, link_peers = false;
   std::set<std::string, std::less<>> operators, refuses;
   std::vector<Failure> failures;
 
+  bool shares_host() const { return link_bandwidth <= 0; }
   double rate(DType type) const;  // 0: not supported
 };
 

@@ -50,6 +50,7 @@ class SimDeviceBase {
  public:
   virtual ~SimDeviceBase() = default;
   virtual const std::shared_ptr<Silicon>& silicon() const = 0;
+  virtual int64_t life() const = 0;  // of the chip, that the device was opened in
   virtual Status alive() const = 0;
 };
 SimDeviceBase& sim_device(AiVmmDevice* device);
