@@ -223,12 +223,12 @@ void print_summary(const Deployment& model, const Report& r, const Timed& timed,
                                ", by the chip's description; the latency below is what simulating it took");
   first = true;
   for (const Report::Transfer& t : r.transfers) {
-    print_row(first ? "Transfers" : "",
-              t.from + " to " + t.to + ", " + t.why + ": " +
-                  (t.copied || !t.shared ? size(double(t.copied)) + " copied" : "") +
-                  (t.ahead ? ", " + size(double(t.ahead)) + " of them ahead" : "") +
-                  (t.copied && t.shared ? ", " : "") + (t.shared ? size(double(t.shared)) + " shared" : "") + " in " +
-                  std::to_string(t.times) + (t.times == 1 ? " transfer" : " transfers"));
+    print_row(first ? "Transfers" : "", t.from + " to " + t.to + ", " + t.why + ": " +
+                                            (t.copied || !t.shared ? size(double(t.copied)) + " copied" : "") +
+                                            (t.ahead ? ", " + size(double(t.ahead)) + " of them ahead" : "") +
+                                            (t.copied && t.shared ? ", " : "") +
+                                            (t.shared ? size(double(t.shared)) + " shared" : "") + " in " +
+                                            std::to_string(t.times) + (t.times == 1 ? " transfer" : " transfers"));
     first = false;
   }
   for (const Report::Failover& f : r.failovers)

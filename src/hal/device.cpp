@@ -274,7 +274,8 @@ Status check_buffer(const std::string& output, DType dtype, std::span<const int6
 Status Executable::run(std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs,
                        const RunRequest& request, std::span<DeviceTensor* const> placed) {
   for (size_t k = 0; k < outputs.size(); ++k)
-    if (const Value& v = graph_->value(graph_->outputs[k]); outputs[k] && *outputs[k] && outputs[k]->dtype() != v.type.dtype)
+    if (const Value& v = graph_->value(graph_->outputs[k]);
+        outputs[k] && *outputs[k] && outputs[k]->dtype() != v.type.dtype)
       return check_buffer(v.name, v.type.dtype, outputs[k]->shape(), *outputs[k]);
   const AiVmmBackend* api = device_->api_;
   auto s = make<AiVmmStatus>();

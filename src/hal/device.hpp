@@ -41,7 +41,7 @@ class Device : public std::enable_shared_from_this<Device> {
 
   const std::string& backend() const { return backend_; }
   const std::string& name() const { return name_; }
-  const std::string& label() const { return label_; }  // "sim:1"
+  const std::string& label() const { return label_; }        // "sim:1"
   const std::string& resource() const { return resource_; }  // the physical thing behind it
   int index() const { return index_; }
   int64_t memory_bytes() const { return memory_bytes_; }

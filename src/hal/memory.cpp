@@ -214,8 +214,7 @@ Status DeviceMemory::read(const DeviceBlock& from, void* to, int64_t bytes) {
 }
 
 // Enqueues a write and an event behind it.
-Status DeviceMemory::begin_write(AiVmmBuffer* to, int64_t offset, const void* from, int64_t bytes,
-                                 AiVmmEvent*& event) {
+Status DeviceMemory::begin_write(AiVmmBuffer* to, int64_t offset, const void* from, int64_t bytes, AiVmmEvent*& event) {
   auto s = make<AiVmmStatus>();
   std::lock_guard lock(upload_mutex_);
   if (!upload_)

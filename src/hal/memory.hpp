@@ -1,6 +1,6 @@
 // Memory of devices as the host uses it. A device whose memory is the host's reads and writes tensors where they lie. A
-// device with memory of its own, which offers the extension "buffers", is given blocks out of a pool; what moves between
-// its memory and others is counted with the reason.
+// device with memory of its own, which offers the extension "buffers", is given blocks out of a pool; what moves
+// between its memory and others is counted with the reason.
 #pragma once
 
 #include <array>

@@ -140,8 +140,7 @@ void Frame::prefetch(size_t step, const RunRequest& r) {
     if (!begun.ok() || !*begun) return;
     count(r, kHostName, memory.device().label(), of_region_[size_t(v)] ? Why::region : Why::input, t.bytes(), 0,
           t.bytes());
-    copies_[size_t(v)].push_back(
-        {t.dtype(), t.shape(), *std::move(block), t.bytes(), r.info ? r.info->device_ns : -1});
+    copies_[size_t(v)].push_back({t.dtype(), t.shape(), *std::move(block), t.bytes(), r.info ? r.info->device_ns : -1});
   }
 }
 

@@ -219,7 +219,8 @@ Status Deployment::Impl::run(std::unique_ptr<Call> call, Status status, int run_
     uint64_t nth = runs.fetch_add(1, std::memory_order_relaxed);
     Random mixer{seed ? seed : 0x5eedULL + nth};
     AiVmmRunInfo info = backend::make<AiVmmRunInfo>();
-    x.request = {.threads = run_threads, .seed = mixer.next(), .cancel = cancel, .info = &info, .transfers = &transfers};
+    x.request = {
+        .threads = run_threads, .seed = mixer.next(), .cancel = cancel, .info = &info, .transfers = &transfers};
     const uint64_t state = mixer.next();
     auto attempt = [&](const Plan& on) {
       info = backend::make<AiVmmRunInfo>();

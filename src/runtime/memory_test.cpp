@@ -99,7 +99,9 @@ TEST_F(Memories, WhatStaysOnADeviceIsNotCopied) {
           b = g->add_value("b"), c = g->add_value("c"), e = g->add_value("e"), f = g->add_value("f");
   g->inputs = {x};
   g->outputs = {f};
-  auto node = [&](const char* op, std::vector<ValueId> in, ValueId to) { g->add_node(op, in, {to}).def = find_op("", op); };
+  auto node = [&](const char* op, std::vector<ValueId> in, ValueId to) {
+    g->add_node(op, in, {to}).def = find_op("", op);
+  };
   node("Relu", {x}, a);
   node("Neg", {a}, b);
   node("Add", {a, b}, c);  // chip 5, after Neg on chip 1: `a` comes from chip 0
