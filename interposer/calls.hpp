@@ -19,8 +19,15 @@ constexpr cl_int kClMissing = -1001;  // CL_PLATFORM_NOT_FOUND_KHR
 constexpr int kCudaMissing = 3;  // CUDA_ERROR_NOT_INITIALIZED
 constexpr int kHipMissing = 3;   // hipErrorNotInitialized
 
-enum Api { kMpi, kOpenCl, kCuda, kHip, kApiCount };
-constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl", "cuda", "hip"};
+// NCCL's and RCCL's.
+struct NcclId {
+  char internal[128];
+};
+using NcclComm = void*;
+constexpr int kNcclMissing = 5;  // ncclInvalidUsage
+
+enum Api { kMpi, kOpenCl, kCuda, kHip, kNccl, kApiCount };
+constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl", "cuda", "hip", "nccl"};
 
 #define CALL(api, result, name, parameters, arguments, missing, handler) using name##_t = result parameters;
 #include "calls.def"

@@ -1,5 +1,7 @@
 #include "elf.hpp"
 
+#include <dlfcn.h>
+
 #include <cstring>
 
 namespace AIRamp::Interposer::elf {
@@ -148,6 +150,11 @@ void* find_variable(const Object& object, const char* name) {
   dl_iterate_phdr(visit_program, &search);
   void* copy = find_in(search.found, name);
   return copy ? copy : find_in(object, name);
+}
+
+void* load(const char* library) {
+  auto* open = reinterpret_cast<void* (*)(const char*, int)>(find("dlopen"));
+  return open && library && *library ? open(library, RTLD_LAZY | RTLD_LOCAL) : nullptr;
 }
 
 Object object_of(const void* address) {

@@ -32,6 +32,10 @@ void* find(const char* name, Object* where = nullptr);
 // A variable of the object, or the copy of it in the program's own memory that the linker made the one in use.
 void* find_variable(const Object& object, const char* name);
 
+// Loads a library by name or path, as dlopen does with RTLD_LAZY | RTLD_LOCAL; nullptr if it cannot be had. Neither
+// dlopen nor dlsym is linked to: their versions in younger glibcs are too young.
+void* load(const char* library);
+
 // The object that holds the address.
 Object object_of(const void* address);
 

@@ -205,10 +205,10 @@ void say_what_stayed_idle() {
     if (rank && !is(rank, "0")) return;
   }
   constexpr Call kUsed[kMechanismCount][3] = {
-      {Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce},
+      {Call::MPI_Allreduce, Call::ncclAllReduce, Call::ncclAllReduce},
       {Call::clCreateBuffer, Call::cuMemAlloc_v2, Call::hipMalloc},
       {Call::clEnqueueWriteBuffer, Call::clEnqueueReadBuffer, Call::clEnqueueReadBuffer},
-      {Call::MPI_Allreduce, Call::PMPI_Allreduce, Call::MPI_Allreduce}};
+      {Call::MPI_Allreduce, Call::ncclAllReduce, Call::ncclAllReduce}};
   for (unsigned m = 0; m < kMechanismCount; m++) {
     const MechanismRow& row = page->mechanisms[m];
     // A shadow run is about the wire, but sends nothing for good.

@@ -6,11 +6,10 @@
 #include "agreement.hpp"
 #include "device.hpp"
 #include "wire.hpp"
+#include "wire_terms.hpp"
 
 namespace AIRamp::Interposer {
 namespace {
-
-constexpr const char* kVersion = AIRAMP_VERSION;
 
 // What all ranks have in common since MPI_Init; nothing here changes afterwards.
 bool agreed = false;
@@ -18,12 +17,7 @@ const char* not_agreed = "MPI_Init was not called through libairamp";
 Handle world_group = 0;
 int keyval = 0;
 std::atomic<bool> finalized;
-char agreement_line[160];
-// What airampd advised before MPI_Init. Ranks on other machines have other advice: what follows from it is agreed
-// again, for each communicator.
-Values advice;
-
-bool wanted() { return options.wire != Wire::kOff || options.shadow; }
+const char* terms = nullptr;
 
 // A communicator of the program's, hung to it as an attribute.
 struct Record {
@@ -49,30 +43,19 @@ int delete_record(Handle, int, void* value, void*) {
 }
 
 void before_init() {
-  if (!wanted()) return;
+  if (!wire_wanted()) return;
   const MpiLibrary& m = mpi();
   if (m.why_not) {
     set_state(kBf16Wire, State::kOff, m.why_not);
     say("bf16-wire is off: %s.", m.why_not);
     return;
   }
-  // What airampd advises is read here only: it is a part of what all ranks must have in common.
-  tuning.look_for_daemon();
-  tuning.snapshot(&advice);
-  if (options.wire == Wire::kAuto && !advice[Key::WIRE_COMPRESS]) {
-    set_state(kBf16Wire, State::kOff, "airampd advises against it on this machine");
-    say("bf16-wire is off: airampd advises against it on this machine.");
-    return;
-  }
-  if (options.wire_min < 0) options.wire_min = advice[Key::WIRE_MIN_BYTES];
-  snprintf(agreement_line, sizeof agreement_line, "libairamp %s wire=%d mode=%c min=%ld allgather=%d shadow=%d",
-           kVersion, static_cast<int>(options.wire), options.wire_mode, options.wire_min, options.wire_allgather,
-           options.shadow);
-  agreement::prepare(agreement_line);
+  terms = wire_terms();
+  if (terms) agreement::prepare(terms);
 }
 
 void after_init() {
-  if (!agreement_line[0]) return;
+  if (!terms) return;
   const MpiLibrary& m = mpi();
   int size = 0, rank = 0;
   m.Comm_size(m.comm_world, &size);
@@ -136,15 +119,9 @@ bool is_float32(Handle type) {
   return type && (type == m.real || type == m.real4) && m.Type_size(type, &size) == 0 && size == 4;
 }
 
-// Whether half the bytes save more time than rounding costs, with a margin for what the model leaves out. All figures
-// were agreed when the channel was opened: every rank comes to the same answer.
 bool pays(const Record& record, double bytes, bool gathers) {
-  constexpr double kMargin = 1.25;
-  double ranks = record.size;
-  double saved = bytes * (ranks - 1) / (gathers ? 2 : ranks) / record.channel->link_rate();
-  double cost =
-      bytes * (gathers ? ranks : 1) / record.channel->pack_rate() + record.channel->latency() * 2 * (ranks - 1);
-  return saved > kMargin * cost;
+  return wire_pays(bytes, record.size, gathers, record.channel->link_rate(), record.channel->pack_rate(),
+                   record.channel->latency());
 }
 
 // The record, with a channel, of a collective that will be compressed; or nullptr, and a reason is noted. `bytes` are
@@ -162,6 +139,7 @@ Record* channel_for(Call call, std::int64_t bytes, bool gathers, Handle comm) {
   } else if (record = record_of(comm); !record) {
     why = "the communicator is not one";
   } else if (!record->why_not && !record->channel) {
+    const Values& advice = wire_advice();
     record->channel = WireChannel::open(comm, record->rank, record->size, elements(*record),
                                         {.link_rate = static_cast<double>(advice[Key::WIRE_LINK_BYTES_PER_S]),
                                          .pack_rate = static_cast<double>(advice[Key::WIRE_PACK_BYTES_PER_S]),
@@ -268,7 +246,7 @@ int raise(int error, Handle comm) {
 template <class F, class N>
 int allreduce(Call call, F* function, const void* send, void* receive, N count, Handle type, Handle op, Handle comm) {
   auto plain = [&] { return function(send, receive, count, type, op, comm); };
-  if (!wanted()) return plain();
+  if (!wire_wanted()) return plain();
   const MpiLibrary& m = mpi();
   if (m.why_not) return plain();
   if (!is_float32(m.clean(type)) || m.clean(op) != m.sum) {

@@ -1,6 +1,5 @@
 #include "trace.hpp"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 
 #include <atomic>
@@ -52,19 +51,13 @@ const void* export_table(std::uint32_t which) {
   return nullptr;
 }
 
-// Neither dlopen nor dlsym is linked to: their versions in younger glibcs are too young.
-void* load(const char* library) {
-  auto* open = reinterpret_cast<void* (*)(const char*, int)>(elf::find("dlopen"));
-  return open && library && *library ? open(library, RTLD_LAZY | RTLD_LOCAL) : nullptr;
-}
-
 void* symbol(void* handle, const char* name) {
   auto* find = reinterpret_cast<void* (*)(void*, const char*)>(elf::find("dlsym"));
   return find && handle ? find(handle, name) : nullptr;
 }
 
 void start_nvtx() {
-  void* tool = load(getenv("NVTX_INJECTION64_PATH"));
+  void* tool = elf::load(getenv("NVTX_INJECTION64_PATH"));
   using Attach = int(const void* (*)(std::uint32_t));
   auto* attach = reinterpret_cast<Attach*>(symbol(tool, "InitializeInjectionNvtx2"));
   if (!attach || attach(export_table) != 1) return;
@@ -73,8 +66,8 @@ void start_nvtx() {
 }
 
 void start_roctx() {
-  void* roctx = load("libroctx64.so.4");
-  if (!roctx) roctx = load("libroctx64.so");
+  void* roctx = elf::load("libroctx64.so.4");
+  if (!roctx) roctx = elf::load("libroctx64.so");
   pop = reinterpret_cast<int (*)()>(symbol(roctx, "roctxRangePop"));
   if (pop) push = reinterpret_cast<int (*)(const char*)>(symbol(roctx, "roctxRangePushA"));
 }

@@ -3,6 +3,7 @@
 #include "device_memory.hpp"
 #include "library.hpp"
 #include "mpi.hpp"
+#include "nccl.hpp"
 #include "opencl.hpp"
 
 #define AIRAMP_EXPORT __attribute__((visibility("default")))

@@ -34,10 +34,11 @@ airamp install --system [--allow=NAMES] [--deny=NAMES]   observe every program o
                                                   have these names, separated by commas; airamp uninstall --system
 
 Without options a run only observes. Options:
-  --bf16-wire[=always]      float32 sums over MPI travel as bfloat16 where that saves time (always: wherever possible)
-  --bf16-mode=B|A|D         how: B all-to-all and local float32 sums (default), A MPI's own algorithm over bfloat16,
+  --bf16-wire[=always]      float32 sums over MPI, NCCL and RCCL travel as bfloat16 where that saves time (always:
+                            wherever possible)
+  --bf16-mode=B|A|D         how: B all-to-all and local float32 sums (default), A the library's own over bfloat16,
                             D float32 reduce-scatter and bfloat16 all-gather
-  --bf16-allgather          MPI_Allgather of float32 too
+  --bf16-allgather          all-gathers of float32 too
   --bf16-min=BYTES          least payload that is compressed (1048576; with always 1024)
   --pool[=always]           freed OpenCL buffers and blocks of CUDA's and HIP's device memory are kept and handed out
                             again, as long as that saves time (always: even if not)
