@@ -1,90 +1,24 @@
 #include "device_memory.hpp"
 
+#include <string.h>
+
 #include "elf.hpp"
 
 namespace AIRamp::Interposer {
-namespace {
 
-template <class F>
-F* real_of(Call call) {
-  return reinterpret_cast<F*>(real(call));
-}
+constinit DevicePool cuda_pool(cuda_driver);
+constinit DevicePool hip_pool(hip_driver);
+constinit PinnedCopy cuda_copy(cuda_driver, cuda_pool);
+constinit PinnedCopy hip_copy(hip_driver, hip_pool);
 
-// Functions that are not hooked.
-template <class F>
-F* other(std::atomic<void*>* slot, const char* name) {
-  void* found = slot->load(std::memory_order_relaxed);
-  if (!found) {
-    found = elf::find(name);
-    slot->store(found, std::memory_order_relaxed);
-  }
-  return reinterpret_cast<F*>(found);
-}
-
-std::uintptr_t cuda_here() {
-  static std::atomic<void*> slot;
-  std::uintptr_t context = 0;
-  auto* current = other<int(std::uintptr_t*)>(&slot, "cuCtxGetCurrent");
-  return current && current(&context) == 0 ? context : 0;
-}
-
-// Devices count from 0.
-std::uintptr_t hip_here() {
-  static std::atomic<void*> slot;
-  int device = -1;
-  auto* current = other<int(int*)>(&slot, "hipGetDevice");
-  return current && current(&device) == 0 ? static_cast<std::uintptr_t>(device) + 1 : 0;
-}
-
-}  // namespace
-
-// CUDA_ERROR_OUT_OF_MEMORY and hipErrorOutOfMemory are 2, CUDA_ERROR_INVALID_VALUE and hipErrorInvalidValue 1.
-constinit DevicePool cuda_pool({
-    .allocate_call = Call::cuMemAlloc_v2,
-    .free_call = Call::cuMemFree_v2,
-    .out_of_memory = 2,
-    .invalid_value = 1,
-    .allocate = [](std::uintptr_t* address,
-                   std::size_t size) { return real_of<cuMemAlloc_v2_t>(Call::cuMemAlloc_v2)(address, size); },
-    .free = [](std::uintptr_t address) { return real_of<cuMemFree_v2_t>(Call::cuMemFree_v2)(address); },
-    .synchronise = [] { return real_of<cuCtxSynchronize_t>(Call::cuCtxSynchronize)(); },
-    .memory_info = [](std::size_t* free,
-                      std::size_t* total) { return real_of<cuMemGetInfo_v2_t>(Call::cuMemGetInfo_v2)(free, total); },
-    .complete =
-        [] {
-          return real(Call::cuMemAlloc_v2) && real(Call::cuMemFree_v2) && real(Call::cuCtxSynchronize) &&
-                 real(Call::cuMemGetInfo_v2);
-        },
-    .here = cuda_here,
-});
-
-constinit DevicePool hip_pool({
-    .allocate_call = Call::hipMalloc,
-    .free_call = Call::hipFree,
-    .out_of_memory = 2,
-    .invalid_value = 1,
-    .allocate =
-        [](std::uintptr_t* address, std::size_t size) {
-          return real_of<hipMalloc_t>(Call::hipMalloc)(reinterpret_cast<void**>(address), size);
-        },
-    .free = [](std::uintptr_t address) { return real_of<hipFree_t>(Call::hipFree)(reinterpret_cast<void*>(address)); },
-    .synchronise = [] { return real_of<hipDeviceSynchronize_t>(Call::hipDeviceSynchronize)(); },
-    .memory_info = [](std::size_t* free,
-                      std::size_t* total) { return real_of<hipMemGetInfo_t>(Call::hipMemGetInfo)(free, total); },
-    .complete =
-        [] {
-          return real(Call::hipMalloc) && real(Call::hipFree) && real(Call::hipDeviceSynchronize) &&
-                 real(Call::hipMemGetInfo);
-        },
-    .here = hip_here,
-});
-
-void* wrapped(void* function) {
+void* wrapped(const char* name, void* function) {
+  std::size_t length = strlen(name);
   for (unsigned i = 0; i < kCallCount; i++) {
-    if (kCallApis[i] != kCuda) continue;
-    void* ours = real_functions[i].load(std::memory_order_relaxed);
-    if (!ours) ours = elf::find(kCallNames[i]);
-    if (ours != function) continue;
+    // Programs ask for a function without the suffix of its version or variant.
+    if (kCallApis[i] != kCuda || strncmp(kCallNames[i], name, length) != 0) continue;
+    void* real_one = real_functions[i].load(std::memory_order_relaxed);
+    if (!real_one) real_one = elf::find(kCallNames[i]);
+    if (real_one != function) continue;
     set_real(static_cast<Call>(i), function, "procaddress");
     return wrapper_of(static_cast<Call>(i));
   }
@@ -92,19 +26,30 @@ void* wrapped(void* function) {
 }
 
 int on_cuda_synchronise(cuCtxSynchronize_t* function) {
-  if (options.pool) cuda_pool.prewarm();
-  std::uint64_t since = cuda_pool.epoch();
+  if (options.pin) cuda_copy.trim_old();
+  if (!options.pool) return function();
+  cuda_pool.prewarm();
+  std::uint64_t before = cuda_pool.before_synchronise();
   int code = function();
-  if (code == 0 && options.pool) cuda_pool.synchronised(cuda_here(), since);
+  if (code == 0) cuda_pool.after_synchronise(before);
   return code;
 }
 
 int on_hip_synchronise(hipDeviceSynchronize_t* function) {
-  if (options.pool) hip_pool.prewarm();
-  std::uint64_t since = hip_pool.epoch();
+  if (options.pin) hip_copy.trim_old();
+  if (!options.pool) return function();
+  hip_pool.prewarm();
+  std::uint64_t before = hip_pool.before_synchronise();
   int code = function();
-  if (code == 0 && options.pool) hip_pool.synchronised(hip_here(), since);
+  if (code == 0) hip_pool.after_synchronise(before);
   return code;
+}
+
+int on_hip_reset(hipDeviceReset_t* function) {
+  std::uintptr_t device = hip_driver.here();
+  if (options.pool) hip_pool.forget_device(device);
+  hip_copy.forget_device(device);
+  return function();
 }
 
 }  // namespace AIRamp::Interposer

@@ -15,13 +15,18 @@ int find_caching_allocator(dl_phdr_info* info, std::size_t, void* found) {
 
 }  // namespace
 
+// Programs load them when they like.
+void DevicePool::look_for_other_allocators() {
+  bool found = false;
+  dl_iterate_phdr(find_caching_allocator, &found);
+  if (found && !disarmed_) disarm("the program has an allocator that keeps device memory itself");
+}
+
 bool DevicePool::armed() {
   if (!looked_) {
     looked_ = true;
-    bool found = false;
-    dl_iterate_phdr(find_caching_allocator, &found);
     if (!driver_.complete()) disarm("the driver lacks functions that the pool needs");
-    if (found) disarm("the program has an allocator that keeps device memory itself");
+    look_for_other_allocators();
   }
   return !disarmed_;
 }
@@ -48,6 +53,40 @@ bool DevicePool::trim_all() {
   return any;
 }
 
+void DevicePool::forget_device(std::uintptr_t device) {
+  trim_all();
+  pthread_mutex_lock(&lock_);
+  device ? quarantine_.forget(device) : quarantine_.forget_all();
+  pthread_mutex_unlock(&lock_);
+}
+
+// Other threads may be recording events: they end before the capture begins.
+void DevicePool::begin_capture() {
+  pthread_mutex_lock(&lock_);
+  captures_++;
+  pthread_mutex_unlock(&lock_);
+  if (options.pool) trim_all();
+}
+
+void DevicePool::add_stream(void* stream) {
+  pthread_mutex_lock(&lock_);
+  quarantine_.add_stream(stream);
+  pthread_mutex_unlock(&lock_);
+}
+
+// An event in a stream that is being captured would become a part of the graph.
+void DevicePool::remove_stream(void* stream) {
+  pthread_mutex_lock(&lock_);
+  captures_.load() > 0 ? quarantine_.doubt() : quarantine_.remove_stream(stream);
+  pthread_mutex_unlock(&lock_);
+}
+
+void DevicePool::doubt_streams() {
+  pthread_mutex_lock(&lock_);
+  quarantine_.doubt();
+  pthread_mutex_unlock(&lock_);
+}
+
 // What nobody has wanted for long goes; everything does when others need the device's memory.
 void DevicePool::trim_old(std::int64_t now) {
   std::int64_t ttl = tuning.get<Key::POOL_TTL_MS>() * 1000000;
@@ -55,6 +94,7 @@ void DevicePool::trim_old(std::int64_t now) {
   trimmed_ns_ = now;
   for (unsigned i = kept_count_; i-- > 0;)
     if (now - kept_[i].since_ns > life_.keep_ns(kept_[i].block.size, ttl)) give_back(i);
+  look_for_other_allocators();
   std::size_t free = 0, total = 0;
   if (kept_count_ && driver_.memory_info(&free, &total) == 0 && free < total / 16)
     while (kept_count_) give_back(kept_count_ - 1);
@@ -67,23 +107,24 @@ void DevicePool::note(std::uintptr_t address, std::uintptr_t device, std::size_t
 }
 
 void DevicePool::exclude(std::uintptr_t address) {
+  if (!options.pool) return;
+  std::size_t size = 0;
+  driver_.allocation_of(address, &address, &size);
   pthread_mutex_lock(&lock_);
   if (Block* block = live_.find(address)) live_.remove(block);
   pthread_mutex_unlock(&lock_);
 }
 
-void DevicePool::mark_synchronised(std::uintptr_t device, std::uint64_t since) {
-  for (auto& s : synchronised_)
-    if (s.device == device || !s.device) {
-      s.device = device;
-      if (since > s.epoch) s.epoch = since;
-      return;
-    }
+std::uint64_t DevicePool::before_synchronise() {
+  pthread_mutex_lock(&lock_);
+  std::uint64_t now = quarantine_.now();
+  pthread_mutex_unlock(&lock_);
+  return now;
 }
 
-void DevicePool::synchronised(std::uintptr_t device, std::uint64_t since) {
+void DevicePool::after_synchronise(std::uint64_t before) {
   pthread_mutex_lock(&lock_);
-  mark_synchronised(device, since);
+  quarantine_.synchronised(driver_.here(), before);
   pthread_mutex_unlock(&lock_);
 }
 
@@ -93,16 +134,22 @@ bool DevicePool::take(std::uintptr_t device, std::size_t size, std::uintptr_t* a
   trim_old(coarse);
   life_.observe({coarse, size, ObsKind::allocate});
   unsigned found = kept_count_;
-  for (unsigned i = kept_count_; i-- > 0 && found == kept_count_;)
-    if (kept_[i].block.size == size && kept_[i].block.device == device) found = i;
-  if (found == kept_count_) return false;
-  std::uint64_t safe = 0;
-  for (const auto& s : synchronised_)
-    if (s.device == device) safe = s.epoch;
-  if (kept_[found].epoch >= safe) {
-    std::uint64_t since = epoch_.load();
+  bool waits = false;
+  for (unsigned i = kept_count_; i-- > 0 && found == kept_count_;) {
+    if (kept_[i].block.size != size || kept_[i].block.device != device) continue;
+    if (quarantine_.passed(device, kept_[i].stamp)) found = i;
+    waits = true;
+  }
+  if (found == kept_count_ && waits && !quarantine_.certain()) {
+    std::uint64_t now = quarantine_.now();
     if (driver_.synchronise() != 0) return false;
-    mark_synchronised(device, since);
+    quarantine_.synchronised(device, now);
+    for (unsigned i = kept_count_; i-- > 0 && found == kept_count_;)
+      if (kept_[i].block.size == size && kept_[i].block.device == device) found = i;
+  }
+  if (found == kept_count_) {
+    if (waits) passed(driver_.allocate_call, "blocks of this size are there, but may still be in use");
+    return false;
   }
   Block block = kept_[found].block;
   if (kept_[found].prewarmed) life_.prewarm_used(size);
@@ -130,12 +177,18 @@ bool DevicePool::keep(std::uintptr_t address, bool* twice) {
     return false;
   bool timed = keeps_++ % kTimed == 0;
   std::int64_t start = timed ? now_ns() : 0;
-  // Programs may rely on a free that waits for the device, as the drivers' mostly does.
-  std::uint64_t since = epoch_.load() + 1;
-  if (!options.free_late && driver_.synchronise() != 0) return false;
-  kept_[kept_count_++] = {.block = block, .epoch = epoch_++, .since_ns = now, .prewarmed = false};
+  bool here = driver_.here() == block.device;
+  bool waits =
+      options.free_sync == FreeSync::kDriver || (options.free_sync == FreeSync::kDocumented && driver_.free_waits);
+  if (waits && (!here || driver_.synchronise() != 0)) return false;
+  std::uint64_t stamp = quarantine_.stamp();
+  kept_[kept_count_++] = {.block = block, .stamp = stamp, .since_ns = now, .prewarmed = false};
   kept_bytes_ += block.size;
-  if (!options.free_late) mark_synchronised(driver_.here(), since);
+  if (waits) {
+    quarantine_.synchronised(block.device, stamp);
+  } else if (here) {
+    quarantine_.seal(block.device);
+  }
   if (timed) last_keep_ns_ = now_ns() - start;
   return true;
 }
@@ -165,10 +218,14 @@ void DevicePool::prewarm() {
                   kept_bytes_ + size <= static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>());
       std::uintptr_t address = 0;
       std::int64_t start = now_ns();
-      if (!room || driver_.allocate(&address, size) != 0) break;
+      if (!room) break;
+      if (driver_.allocate(&address, size) != 0) {
+        driver_.forget_error();
+        break;
+      }
       Block block = {.key = address, .device = here, .size = size, .creation_ns = now_ns() - start};
       // New memory has no past that could still be written to.
-      kept_[kept_count_++] = {.block = block, .epoch = 0, .since_ns = coarse_now_ns(), .prewarmed = true};
+      kept_[kept_count_++] = {.block = block, .stamp = 0, .since_ns = coarse_now_ns(), .prewarmed = true};
       kept_bytes_ += size;
       budget -= size;
     }

@@ -2,34 +2,22 @@
 
 #include <pthread.h>
 
+#include "device_driver.hpp"
 #include "library.hpp"
 #include "live_table.hpp"
 #include "pattern_of_life.hpp"
+#include "quarantine.hpp"
 
 namespace AIRamp::Interposer {
 
 // Keeps blocks of device memory that a program frees, and hands them out again to those who ask for the same size on
 // the same device. A block is one allocation of the driver, whole: address ranges and handles for other processes are
-// the driver's. A free carries no stream, so that the device is synchronised before a block is handed out again: at the
-// free, as drivers mostly do, or, with AIRAMP_FREE_SYNC=late, when the block is wanted, unless the program has done so
-// since. While a graph is captured nothing is kept and nothing handed out.
+// the driver's. What was freed is handed out when events tell that nothing can still use it (Quarantine). Where the
+// driver's documentation says that a free waits for the device, it does; AIRAMP_FREE_SYNC says otherwise. While a graph
+// is captured nothing is kept and nothing handed out.
 class DevicePool {
  public:
-  // What a driver does. All return 0 for success, and are the real functions.
-  struct Driver {
-    Call allocate_call, free_call;
-    int out_of_memory;  // codes of that driver
-    int invalid_value;
-    int (*allocate)(std::uintptr_t* address, std::size_t size);
-    int (*free)(std::uintptr_t address);
-    int (*synchronise)();
-    int (*memory_info)(std::size_t* free, std::size_t* total);
-    bool (*complete)();  // whether the loaded library has all of these
-    // Names the device, or context, that this thread works on; 0: there is none.
-    std::uintptr_t (*here)();
-  };
-
-  explicit constexpr DevicePool(const Driver& driver) : driver_(driver) {}
+  explicit constexpr DevicePool(const DeviceDriver& driver) : driver_(driver), quarantine_(driver) {}
 
   // `real` allocates. Codes are the driver's.
   template <class Real>
@@ -37,11 +25,14 @@ class DevicePool {
     if (!options.pool || !address || size == 0 || captures_.load() > 0) return real();
     pthread_mutex_lock(&lock_);
     std::uintptr_t here = driver_.here();
-    if (!armed() || !here || !take(here, size, address)) {
+    if (!armed() || captures_.load() > 0 || !here || !take(here, size, address)) {
       pthread_mutex_unlock(&lock_);
       std::int64_t start = now_ns();
       int code = real();
-      if (code == driver_.out_of_memory && trim_all()) code = real();
+      if (code == driver_.out_of_memory && trim_all()) {
+        code = real();
+        if (code == 0) driver_.forget_error();
+      }
       if (code == 0 && here) note(*address, here, size, now_ns() - start);
       return code;
     }
@@ -74,24 +65,28 @@ class DevicePool {
     return code;
   }
 
-  // A block that another process gets to know is the driver's from then on.
+  // A block that others get to know by a handle is the driver's from then on. The address may be inside.
   void exclude(std::uintptr_t address);
-  // After the program has synchronised: `since` is epoch() from before.
-  std::uint64_t epoch() const { return epoch_.load(); }
-  void synchronised(std::uintptr_t device, std::uint64_t since);
+  // Around the program's own synchronisation of its device.
+  std::uint64_t before_synchronise();
+  void after_synchronise(std::uint64_t before);
+  // Streams that the program made, or is about to destroy, and what makes them not tell all.
+  void add_stream(void* stream);
+  void remove_stream(void* stream);
+  void doubt_streams();
   // Before the program waits for the device, so that what the driver does meanwhile costs it nothing: makes the blocks
   // that the next step is known to need and that are neither kept nor in use, within PREWARM_PERMILLE of the free
   // memory.
   void prewarm();
-  // Gives everything back: before a device or context goes, and when memory runs out. Whether there was any.
+  // Gives everything back, when memory runs out. Whether there was any.
   bool trim_all();
-  void begin_capture() {
-    captures_++;
-    if (options.pool) trim_all();
-  }
+  // Before a device or context goes; 0: nobody knows which.
+  void forget_device(std::uintptr_t device);
+  void begin_capture();
   void end_capture() {
     if (captures_.load() > 0) captures_--;
   }
+  bool captures() const { return captures_.load() > 0; }
 
  private:
   struct Block {
@@ -102,7 +97,7 @@ class DevicePool {
   };
   struct Kept {
     Block block;
-    std::uint64_t epoch;  // of its free
+    std::uint64_t stamp;  // of its free; 0: it is new
     std::int64_t since_ns;
     bool prewarmed;
   };
@@ -112,27 +107,21 @@ class DevicePool {
   bool take(std::uintptr_t device, std::size_t size, std::uintptr_t* address);
   bool keep(std::uintptr_t address, bool* twice);
   void note(std::uintptr_t address, std::uintptr_t device, std::size_t size, std::int64_t creation_ns);
-  void mark_synchronised(std::uintptr_t device, std::uint64_t since);
+  void look_for_other_allocators();
   void give_back(unsigned index);
   void trim_old(std::int64_t now);
   void note_gain(std::size_t bytes, std::int64_t nanoseconds);
 
   static constexpr unsigned kMostKept = 512;
-  static constexpr unsigned kMostDevices = 16;
   static constexpr unsigned kTrials = 64;
 
-  Driver driver_;
+  const DeviceDriver& driver_;
+  Quarantine quarantine_;
   pthread_mutex_t lock_ = PTHREAD_MUTEX_INITIALIZER;
   LiveTable<Block, 16384> live_;
   Kept kept_[kMostKept] = {};
   unsigned kept_count_ = 0;
   std::size_t kept_bytes_ = 0;
-  // A free's epoch is the number of frees before it. What was freed before a synchronisation began may be handed out.
-  std::atomic<std::uint64_t> epoch_{1};
-  struct {
-    std::uintptr_t device;
-    std::uint64_t epoch;
-  } synchronised_[kMostDevices] = {};
   std::atomic<int> captures_{0};
   bool looked_ = false;
   bool disarmed_ = false;

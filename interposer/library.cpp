@@ -126,7 +126,13 @@ void read_options() {
   const char* pool = getenv("AIRAMP_POOL");
   options.pool_always = is(pool, "always");
   options.pool = options.pool_always || is(pool, "1");
-  options.free_late = is(getenv("AIRAMP_FREE_SYNC"), "late");
+  const char* sync = getenv("AIRAMP_FREE_SYNC");
+  options.free_sync = is(sync, "driver")  ? FreeSync::kDriver
+                      : is(sync, "event") ? FreeSync::kEvent
+                                          : FreeSync::kDocumented;
+  const char* pin = getenv("AIRAMP_PIN");
+  options.pin_always = is(pin, "always");
+  options.pin = options.pin_always || is(pin, "1");
   const char* chunk = getenv("AIRAMP_OCL_CHUNK");
   if (chunk && *chunk) {
     options.ocl_chunk = true;
@@ -192,8 +198,9 @@ __attribute__((constructor)) void start() {
   asked(kBf16Wire, options.wire != Wire::kOff || options.shadow);
   asked(kShadow, options.shadow);
   asked(kPool, options.pool);
+  asked(kPin, options.pin);
   asked(kOclChunk, options.ocl_chunk);
-  if (options.pool || options.ocl_chunk) tuning.look_for_daemon();
+  if (options.pool || options.pin || options.ocl_chunk) tuning.look_for_daemon();
   __register_atfork(nullptr, nullptr, after_fork, &__dso_handle);
 }
 
@@ -207,6 +214,7 @@ void say_what_stayed_idle() {
   constexpr Call kUsed[kMechanismCount][3] = {
       {Call::MPI_Allreduce, Call::ncclAllReduce, Call::ncclAllReduce},
       {Call::clCreateBuffer, Call::cuMemAlloc_v2, Call::hipMalloc},
+      {Call::cuMemcpyHtoD_v2, Call::cuMemcpyDtoH_v2, Call::hipMemcpy},
       {Call::clEnqueueWriteBuffer, Call::clEnqueueReadBuffer, Call::clEnqueueReadBuffer},
       {Call::MPI_Allreduce, Call::ncclAllReduce, Call::ncclAllReduce}};
   for (unsigned m = 0; m < kMechanismCount; m++) {

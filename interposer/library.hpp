@@ -9,6 +9,8 @@
 namespace AIRamp::Interposer {
 
 enum class Wire { kOff, kAuto, kAlways };
+// Whether a free of device memory waits for the device: as the driver's documentation says, always, or never.
+enum class FreeSync { kDocumented, kDriver, kEvent };
 
 // From the environment, read once when the library is loaded. `airamp run` sets it.
 struct Options {
@@ -21,12 +23,14 @@ struct Options {
   bool shadow = false;           // AIRAMP_SHADOW=1
   bool pool = false;             // AIRAMP_POOL=1 or always
   bool pool_always = false;      // also where it costs more time than it saves
-  bool free_late = false;        // AIRAMP_FREE_SYNC=late
-  bool ocl_chunk = false;        // AIRAMP_OCL_CHUNK=1, or the size of a chunk, which then is not tuned
-  long ocl_chunk_bytes = 0;      // 0: as tuned
-  bool debug = false;            // AIRAMP_DEBUG=hooks
-  const char* report = nullptr;  // AIRAMP_REPORT
-  const char* run = "";          // AIRAMP_RUN: names the run whose processes share a report
+  FreeSync free_sync = FreeSync::kDocumented;  // AIRAMP_FREE_SYNC=driver or event
+  bool pin = false;                            // AIRAMP_PIN=1 or always
+  bool pin_always = false;                     // also where the driver is as fast
+  bool ocl_chunk = false;                      // AIRAMP_OCL_CHUNK=1, or the size of a chunk, which then is not tuned
+  long ocl_chunk_bytes = 0;                    // 0: as tuned
+  bool debug = false;                          // AIRAMP_DEBUG=hooks
+  const char* report = nullptr;                // AIRAMP_REPORT
+  const char* run = "";                        // AIRAMP_RUN: names the run whose processes share a report
 };
 extern Options options;
 

@@ -8,7 +8,7 @@
 namespace AIRamp::Interposer {
 
 constexpr std::uint32_t kPageMagic = 0x41495241;  // "ARIA"
-constexpr std::uint32_t kPageVersion = 1;
+constexpr std::uint32_t kPageVersion = 2;
 constexpr unsigned kMaxRows = 192;
 constexpr unsigned kLanes = 32;
 
@@ -33,8 +33,8 @@ struct MechanismRow {
 };
 
 // In the order of the switches of `airamp run`.
-enum Mechanism { kBf16Wire, kPool, kOclChunk, kShadow, kMechanismCount };
-constexpr const char* kMechanismNames[kMechanismCount] = {"bf16-wire", "pool", "ocl-chunk", "shadow"};
+enum Mechanism { kBf16Wire, kPool, kPin, kOclChunk, kShadow, kMechanismCount };
+constexpr const char* kMechanismNames[kMechanismCount] = {"bf16-wire", "pool", "pin", "ocl-chunk", "shadow"};
 
 struct Page {
   std::uint32_t magic;

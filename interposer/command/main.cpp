@@ -42,6 +42,8 @@ Without options a run only observes. Options:
   --bf16-min=BYTES          least payload that is compressed (1048576; with always 1024)
   --pool[=always]           freed OpenCL buffers and blocks of CUDA's and HIP's device memory are kept and handed out
                             again, as long as that saves time (always: even if not)
+  --pin[=always]            large copies between pageable memory and a device go through pinned buffers, as long as that
+                            saves time (always: even if not)
   --ocl-chunk[=BYTES]       large OpenCL transfers are split into pieces
   --shadow                  change no result; sum a second time as --bf16-wire would, and report error and time
   --report FILE             write a report as JSON when the program ends
@@ -140,6 +142,10 @@ int run(std::vector<std::string> arguments) {
       set("AIRAMP_POOL", "1");
     } else if (value("--pool") == "always") {
       set("AIRAMP_POOL", "always");
+    } else if (a == "--pin") {
+      set("AIRAMP_PIN", "1");
+    } else if (value("--pin") == "always") {
+      set("AIRAMP_PIN", "always");
     } else if (a == "--ocl-chunk") {
       set("AIRAMP_OCL_CHUNK", "1");
     } else if (auto bytes = value("--ocl-chunk"); is_number(bytes)) {
