@@ -39,6 +39,8 @@ class Parts {
         {"", "QLinearMatMul", &Parts::qlinear_matmul},
         {"", "ConvInteger", &Parts::conv_integer},
         {"", "QLinearConv", &Parts::qlinear_conv},
+        {"", "Attention", &Parts::attention},
+        {"", "Dropout", &Parts::dropout},
         {kContrib, "QLinearAdd", &Parts::qlinear_add},
         {kContrib, "QLinearMul", &Parts::qlinear_mul},
         {kContrib, "QLinearSigmoid", &Parts::qlinear_unary},
@@ -85,7 +87,7 @@ class Parts {
     return v;
   }
   // An operator over broadcast inputs; the result has the type of the last one, or `to`.
-  ValueId map(const char* op, std::vector<ValueId> inputs, DType to = DType::undefined) {
+  ValueId map(const char* op, std::vector<ValueId> inputs, DType to = DType::undefined, const char* domain = "") {
     std::vector<Dim> dims;
     for (ValueId v : inputs) {
       const auto& d = type(v).dims;
@@ -96,7 +98,7 @@ class Parts {
       }
     }
     DType t = to == DType::undefined ? type(inputs.back()).dtype : to;
-    return node(op, std::move(inputs), Type::tensor(t, std::move(dims)));
+    return node(op, std::move(inputs), Type::tensor(t, std::move(dims)), domain);
   }
   ValueId cast(ValueId v, DType t) {
     if (type(v).dtype == t) return v;
@@ -282,8 +284,8 @@ class Parts {
     auto zero = [&](size_t k) { return has(k) ? cast(in(k), kReal) : number(0); };
     ValueId a = map("Div", {in(1), in(6)}), b = map("Div", {in(4), in(6)});
     ValueId shift = map("Sub", {zero(7), map("Add", {map("Mul", {a, zero(2)}), map("Mul", {b, zero(5)})})});
-    ValueId y = map("Add", {map("Mul", {cast(in(3), kReal), b}), shift});
-    give(rounded(map("Add", {map("Mul", {cast(in(0), kReal), a}), y}), kAbsent, t));
+    ValueId y = map("MultiplyAdd", {cast(in(3), kReal), b, shift}, kReal, "gpu");
+    give(rounded(map("MultiplyAdd", {cast(in(0), kReal), a, y}, kReal, "gpu"), kAbsent, t));
     return true;
   }
   bool qlinear_mul() {
@@ -318,6 +320,58 @@ class Parts {
     ValueId y =
         node("ReduceMean", {less(in(0), in(2)), g_.add_constant("", Tensor::vector(axes))}, as(result(), kReal));
     give(quantized(map("Mul", {y, in(1)}), 3, result().dtype));
+    return true;
+  }
+
+  // ---- attention
+
+  // [batch, head, row, column] of an input in either form.
+  ValueId four_axes(size_t k, int64_t heads) {
+    const Type t = type(in(k));
+    if (t.rank() == 4) return in(k);
+    const std::vector<Dim> split{t.dims[0], t.dims[1], Dim(heads), exact_div(t.dims[2], Dim(heads))};
+    ValueId shape = g_.add_constant("", Tensor::vector<int64_t>({0, 0, heads, -1}));
+    ValueId v = node("Reshape", {in(k), shape}, Type::tensor(t.dtype, split));
+    v = node("Transpose", {v}, Type::tensor(t.dtype, {split[0], split[2], split[1], split[3]}));
+    nodes_.back().set("perm", std::vector<int64_t>{0, 2, 1, 3});
+    return v;
+  }
+  bool attention() {
+    if (n_.has_output(3) || has(4) != has(5)) return false;  // the scores are never there
+    for (size_t k : {0, 1, 2})
+      if (type(in(k)).rank() != type(in(0)).rank() || (type(in(k)).rank() != 3 && type(in(k)).rank() != 4))
+        return false;
+    const int64_t heads = n_.i("kv_num_heads");
+    ValueId kv[2] = {in(1), in(2)};
+    for (size_t k : {0, 1}) {
+      if (!has(4) && !n_.has_output(1 + k)) continue;
+      kv[k] = four_axes(1 + k, heads);
+      if (has(4)) {
+        std::vector<Dim> dims = type(kv[k]).dims;
+        dims[2] = type(in(4 + k)).rank() == 4 ? type(in(4 + k)).dims[2] + dims[2] : dims[2];
+        kv[k] = node("Concat", {in(4 + k), kv[k]}, Type::tensor(type(kv[k]).dtype, dims));
+        nodes_.back().set("axis", int64_t(2));
+      }
+    }
+    std::vector<ValueId> inputs{in(0), kv[0], kv[1], in(3), in(6), in(4)};
+    while (inputs.back() == kAbsent) inputs.pop_back();
+    ValueId y = node("Attention", inputs, result(), "gpu");
+    attributes_of_this(
+        {"is_causal", "kv_num_heads", "left_window_size", "q_num_heads", "right_window_size", "scale", "softcap"});
+    for (size_t k : {0, 1})
+      if (n_.has_output(1 + k)) give(kv[k], 1 + k);
+    give(y);
+    return true;
+  }
+
+  // Of inference: nothing is dropped.
+  bool dropout() {
+    if (n_.has_output(1)) return false;
+    if (has(2)) {
+      const Tensor& training = g_.value(in(2)).constant;
+      if (!training || training.count() != 1 || training.as<bool>()[0]) return false;
+    }
+    give(in(0));
     return true;
   }
 

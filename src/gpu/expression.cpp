@@ -154,6 +154,11 @@ class Builder {
     const std::string& op = n_.op;
     const DType t = g_.value(n_.inputs[0] == kAbsent ? n_.outputs[0] : n_.inputs[0]).type.dtype;
     if (n_.domain == "com.microsoft") return contrib(op);
+    if (n_.domain == "gpu" && op == "MultiplyAdd") {  // of what lower() makes: one rounding
+      int a = arg(0), b = arg(1), c = arg(2);
+      emit("multiply_add", "fma(x, y, z)", {a, b, c}, t);
+      return true;
+    }
     if (!n_.domain.empty() || n_.inputs[0] == kAbsent) return false;
     if (const Row* r = find_row(op)) {
       if (n_.inputs.size() != size_t(r->arity)) return false;

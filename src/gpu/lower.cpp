@@ -148,7 +148,9 @@ bool computes_in_f32(const Graph& g, const Node& n) {
                                                   "RMSNormalization",
                                                   "RNN",
                                                   "Softmax"};
-  if (!n.domain.empty() || !kOps.count(n.op) || n.inputs.empty() || n.inputs[0] == kAbsent) return false;
+  const bool attention = n.domain == "gpu" && n.op == "Attention";
+  if (!(attention || (n.domain.empty() && kOps.count(n.op))) || n.inputs.empty() || n.inputs[0] == kAbsent)
+    return false;
   DType t = g.value(n.inputs[0]).type.dtype;
   return t == DType::f16 || t == DType::bf16;
 }

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -32,7 +33,7 @@ using namespace ai_vmm;
 namespace {
 
 constexpr char kHelp[] =
-    R"(usage: conformance [--data DIR] [--backend NAME] [--suite NAME]... [--filter TEXT] [--list FILE] [--jobs N]
+    R"(usage: conformance [--data DIR] [--backend NAME] [--suite NAME]... [--filter TEXT] [--list FILE] [--jobs N] [--batch N]
                    [--threads N] [--timeout SECONDS] [--measured] [--passed] [--refusals [--least N]]
 
   --data DIR      folder of suites of cases (default build/conformance)
@@ -42,6 +43,7 @@ constexpr char kHelp[] =
   --list FILE     known exceptions: lines "<backend or *> <case> <reason>"; a listed case that passes fails the run;
                   "-<backend> <case> <reason>" takes back, for that backend, what a line above lists
   --jobs N        cases at a time (default 2)
+  --batch N       cases that one process runs, one after the other (default 1); a crash costs one case nevertheless
   --threads N     threads of each deployment (default 1)
   --timeout S     seconds a case may take (default 60)
   --measured      kernels are chosen by measurement, as users' deployments do; otherwise by a fixed rule
@@ -55,7 +57,7 @@ struct Options {
   fs::path data = "build/conformance";
   std::string backend = "reference", filter, list;
   std::set<std::string> suites;
-  int jobs = 2, threads = 1, timeout = 60, least = 0;
+  int jobs = 2, batch = 1, threads = 1, timeout = 60, least = 0;
   bool print_passed = false, refusals = false, measured = false;
 };
 
@@ -261,18 +263,19 @@ Status run_case(Case c, const Options& options, std::string& refused) {
 
 using Clock = std::chrono::steady_clock;
 
+// A process that runs cases one after the other.
 struct Worker {
-  const Case* item;
+  std::span<const Case> cases;  // the first one is running
   pid_t pid;
   int pipe;
-  Clock::time_point deadline;
-  std::string text;  // what the worker wrote to stderr, then kVerdict and its verdict
+  Clock::time_point deadline;  // of the first
+  std::string text;            // what the worker wrote: for each case its stderr, kVerdict, the verdict, kEnd
 };
 
-constexpr char kVerdict = '\x01';
+constexpr char kVerdict = '\x01', kEnd = '\x02';
 constexpr std::string_view kOk = "ok", kRefused = "refused: ";
 
-Worker start(const Case& c, const Options& options) {
+Worker start(std::span<const Case> cases, const Options& options) {
   int ends[2];
   if (pipe(ends) != 0) {
     std::perror("conformance: pipe");
@@ -288,31 +291,45 @@ Worker start(const Case& c, const Options& options) {
     dup2(ends[1], STDERR_FILENO);
     close(ends[0]);
     close(ends[1]);
-    std::string refused;
-    Status status = run_case(c, options, refused);
-    std::string verdict = kVerdict + (!status.ok()      ? status.message()
-                                      : refused.empty() ? std::string(kOk)
-                                                        : std::string(kRefused) + refused);
-    for (size_t done = 0; done < verdict.size();) {
-      ssize_t n = write(STDERR_FILENO, verdict.data() + done, verdict.size() - done);
-      if (n <= 0) break;
-      done += size_t(n);
+    for (const Case& c : cases) {
+      std::string refused;
+      Status status = run_case(c, options, refused);
+      std::string verdict = kVerdict +
+                            (!status.ok()      ? status.message()
+                             : refused.empty() ? std::string(kOk)
+                                               : std::string(kRefused) + refused) +
+                            kEnd;
+      for (size_t done = 0; done < verdict.size();) {
+        ssize_t n = write(STDERR_FILENO, verdict.data() + done, verdict.size() - done);
+        if (n <= 0) break;
+        done += size_t(n);
+      }
     }
     _exit(0);
   }
   close(ends[1]);
-  return {&c, pid, ends[0], Clock::now() + std::chrono::seconds(options.timeout), ""};
+  return {cases, pid, ends[0], Clock::now() + std::chrono::seconds(options.timeout), ""};
 }
 
-// "" when the case passed wholly on the backend, otherwise why not; begins with kRefused when the reference helped.
+// Takes the first case's verdict from the text: "" when it passed wholly on the backend, otherwise why not; begins with
+// kRefused when the reference helped. False: there is none yet.
+bool take_verdict(Worker& w, std::string& why) {
+  size_t end = w.text.find(kEnd);
+  if (end == std::string::npos) return false;
+  size_t mark = w.text.find(kVerdict);
+  why = w.text.substr(mark + 1, end - mark - 1);
+  if (why == kOk) why.clear();
+  w.text.erase(0, end + 1);
+  return true;
+}
+
+// How a worker left that made no verdict on its case.
 std::string finish(Worker& w, bool late, int timeout) {
   if (late) kill(w.pid, SIGKILL);
   int status = 0;
   waitpid(w.pid, &status, 0);
   close(w.pipe);
   if (late) return "took longer than " + std::to_string(timeout) + " s";
-  size_t mark = w.text.find(kVerdict);
-  if (mark != std::string::npos) return w.text.substr(mark + 1) == kOk ? "" : w.text.substr(mark + 1);
   std::string how = WIFSIGNALED(status) ? std::string("killed by signal ") + strsignal(WTERMSIG(status))
                                         : "left with exit status " + std::to_string(WEXITSTATUS(status));
   std::string tail(trim(w.text));
@@ -320,14 +337,18 @@ std::string finish(Worker& w, bool late, int timeout) {
   return tail.empty() ? how : how + ": " + tail;
 }
 
-// Calls done(case, why) for each case, with what `finish` says.
+// Calls done(case, why) for each case, with its verdict or how its process left; those behind it get a new process.
 template <class F>
 void run_all(const std::vector<Case>& cases, const Options& options, F&& done) {
   std::vector<Worker> workers;
+  const std::span<const Case> all(cases);
   size_t next = 0;
   while (next < cases.size() || !workers.empty()) {
-    while (next < cases.size() && workers.size() < size_t(options.jobs))
-      workers.push_back(start(cases[next++], options));
+    while (next < cases.size() && workers.size() < size_t(options.jobs)) {
+      const size_t many = std::min(size_t(options.batch), cases.size() - next);
+      workers.push_back(start(all.subspan(next, many), options));
+      next += many;
+    }
     std::vector<pollfd> fds;
     for (const Worker& w : workers) fds.push_back({w.pipe, POLLIN, 0});
     poll(fds.data(), nfds_t(fds.size()), 1000);
@@ -340,10 +361,21 @@ void run_all(const std::vector<Case>& cases, const Options& options, F&& done) {
         if (n > 0) w.text.append(buffer, size_t(n));
         ended = n <= 0;
       }
+      for (std::string why; !w.cases.empty() && take_verdict(w, why);) {
+        done(w.cases[0], why);
+        w.cases = w.cases.subspan(1);
+        w.deadline = Clock::now() + std::chrono::seconds(options.timeout);
+      }
       bool late = !ended && Clock::now() > w.deadline;
       if (!ended && !late) continue;
-      done(*w.item, finish(w, late, options.timeout));
+      const std::string how = finish(w, late, options.timeout);
+      std::span<const Case> left = w.cases;
+      if (!left.empty()) {
+        done(left[0], how);
+        left = left.subspan(1);
+      }
       workers.erase(workers.begin() + long(i));
+      if (!left.empty()) workers.push_back(start(left, options));
     }
   }
 }
@@ -427,6 +459,8 @@ Options parse(int argc, char** argv) {
       o.list = value;
     else if (flag == "--jobs")
       positive(o.jobs);
+    else if (flag == "--batch")
+      positive(o.batch);
     else if (flag == "--threads")
       positive(o.threads);
     else if (flag == "--timeout")

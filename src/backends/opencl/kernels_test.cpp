@@ -251,6 +251,29 @@ TEST_P(Kernels, Rows) {
          {"LRN", {floats({2, 9, 12})}, {{"size", I(3)}}}});
 }
 
+TEST_P(Kernels, Attention) {
+  auto heads = [](I h, I rows, I columns, uint64_t seed, DType t = DType::f32) {
+    return floats({2, h, rows, columns}, seed, t);
+  };
+  check({{"Attention", {heads(3, 13, 32, 1), heads(3, 70, 32, 2), heads(3, 70, 48, 3)}},
+         {"Attention", {heads(4, 20, 20, 1), heads(2, 20, 20, 2), heads(2, 20, 16, 3)}, {{"is_causal", I(1)}}},
+         {"Attention", {heads(2, 1, 64, 1), heads(2, 50, 64, 2), heads(2, 50, 64, 3)}, {{"scale", 0.3f}}},
+         {"Attention",
+          {heads(2, 9, 16, 1), heads(2, 60, 16, 2), heads(2, 60, 16, 3), below(2, {9, 57}, DType::boolean)},
+          {{"softcap", 2.0f}}},
+         {"Attention", {heads(2, 9, 16, 1), heads(2, 60, 16, 2), heads(2, 60, 16, 3), floats({2, 1, 1, 60}, 4)}},
+         {"Attention",
+          {heads(2, 6, 16, 1, DType::f16), heads(2, 6, 16, 2, DType::f16), heads(2, 6, 16, 3, DType::f16), Tensor(),
+           heads(2, 11, 16, 4, DType::f16), heads(2, 11, 16, 5, DType::f16)},
+          {{"is_causal", I(1)}},
+          0,
+          3},
+         {"Attention",
+          {floats({2, 10, 64}), floats({2, 30, 32}, 2), floats({2, 30, 32}, 3), Tensor(), Tensor(), Tensor(),
+           ints({30, 12})},
+          {{"q_num_heads", I(4)}, {"kv_num_heads", I(2)}}}});
+}
+
 TEST_P(Kernels, Reductions) {
   Tensor x = floats({4, 5, 60});
   check({{"ReduceSum", {x, ints({2})}, {}, 2},

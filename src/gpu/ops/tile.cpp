@@ -24,12 +24,22 @@ std::string Tile::flush(const std::string& sum) const {
          "[l] += (int)part[l]; }\n" + clear();
 }
 
-std::string Tile::spill(const std::string& array) const {
+std::string Tile::load(const std::string& array, int64_t stride) const {
   std::string s;
   for (int i = 0; i < mr; ++i)
     for (int j = 0; j < nv; ++j)
-      s += vector_store(w, name(i, j), array + " + " + std::to_string((i * nv + j) * w)) + ";\n";
+      s += name(i, j) + " = " + vector_load(w, array + " + " + std::to_string(i * stride + j * w)) + ";\n";
   return s;
 }
+
+std::string Tile::store(const std::string& array, int64_t stride) const {
+  std::string s;
+  for (int i = 0; i < mr; ++i)
+    for (int j = 0; j < nv; ++j)
+      s += vector_store(w, name(i, j), array + " + " + std::to_string(i * stride + j * w)) + ";\n";
+  return s;
+}
+
+std::string Tile::spill(const std::string& array) const { return store(array, columns()); }
 
 }  // namespace ai_vmm::gpu

@@ -2,6 +2,7 @@
 // held in registers, while the rows' operand gives one number and the columns' operand one vector at a time.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace ai_vmm::gpu {
@@ -33,6 +34,9 @@ struct Tile {
   }
   // The tile into an array, row by row.
   std::string spill(const std::string& array) const;
+  // The tile from and into rows `stride` apart.
+  std::string load(const std::string& array, int64_t stride) const;
+  std::string store(const std::string& array, int64_t stride) const;
   // The tile, which holds whole numbers, is added to the array of ints `sum` and cleared.
   std::string flush(const std::string& sum) const;
 
