@@ -18,14 +18,15 @@ class LiveTable {
     return place->key ? place : nullptr;
   }
 
-  // Replaces what was known under the address. When the table is half full, nothing more is.
-  void add(const Entry& entry) {
+  // Replaces what was known under the address. When the table is half full, nothing more is: false.
+  bool add(const Entry& entry) {
     Entry* place = place_of(entry.key);
     if (!place->key) {
-      if (count_ >= kPlaces / 2) return;
+      if (count_ >= kPlaces / 2) return false;
       count_++;
     }
     *place = entry;
+    return true;
   }
 
   void remove(Entry* entry) {

@@ -15,6 +15,7 @@ const cl_icd_dispatch* next_layer();
 // Puts the layer's wrappers into a table that holds the next layer's functions.
 void hook_layer(cl_icd_dispatch* table);
 
+cl_int on_finish(clFinish_t* function, cl_command_queue queue);
 cl_int on_release_context(clReleaseContext_t* function, cl_context context);
 cl_int on_get_context_info(clGetContextInfo_t* function, cl_context context, cl_context_info what, size_t room,
                            void* value, size_t* size);

@@ -9,7 +9,8 @@
 // The pool of OpenCL buffers. A buffer that the program releases for the last time is kept, and handed out again to the
 // next one who asks for the same context, flags and size, when all commands that stood in the context's queues at the
 // release have completed. Buffers are whole objects of the driver, of the very size that was asked for: nothing that a
-// program can query is different. What the driver or another object may still refer to is released at once.
+// program can query is different. What the driver or another object may still refer to is released at once. While the
+// program waits in clFinish, the buffers that its next step is known to need and that are missing are made.
 namespace AIRamp::Interposer {
 namespace {
 
@@ -32,6 +33,13 @@ struct Free {
   cl_event markers[kMarkers];
   unsigned marker_count;
   std::int64_t since_ns;
+  bool prewarmed;
+};
+// For what a size was last made.
+struct Shape {
+  size_t size;  // 0: empty
+  cl_context context;
+  cl_mem_flags flags;
 };
 struct Queue {
   cl_context context;
@@ -44,9 +52,12 @@ pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 LiveTable<Live, 4096> live;
 Free kept[kFree];
 unsigned kept_count;
-size_t kept_bytes;
+size_t kept_bytes, live_bytes;
 std::int64_t trimmed_ns;
-PatternOfLife life;  // for how long a size is worth keeping
+PatternOfLife life;  // for how long a size is worth keeping, and what the next step needs
+constexpr unsigned kShapes = PatternOfLife::kSizes;
+Shape shapes[kShapes];
+unsigned next_shape;
 bool disarmed;
 // Of the first buffers that were handed out again: what their creation had cost, and what keeping them did.
 constexpr unsigned kTrials = 64;
@@ -87,6 +98,7 @@ void forget(Free* entry) {
 
 void give_back(Free* entry) {
   cl_mem memory = memory_of(entry->buffer);
+  if (entry->prewarmed) life.prewarm_unused(entry->buffer.size);
   forget(entry);
   opencl().clReleaseMemObject(memory);
 }
@@ -136,7 +148,7 @@ bool keep(const Live& buffer) {
   if (kept_count == kFree) return false;
   Free* place = &kept[kept_count];
   forget_queues();
-  *place = {.buffer = buffer, .markers = {}, .marker_count = 0, .since_ns = now_ns()};
+  *place = {.buffer = buffer, .markers = {}, .marker_count = 0, .since_ns = now_ns(), .prewarmed = false};
   for (const Queue& q : queues) {
     if (!q.queue || q.context != buffer.context) continue;
     if (q.last || place->marker_count == kMarkers ||
@@ -161,10 +173,83 @@ Live take(cl_context context, cl_mem_flags flags, size_t size) {
     for (unsigned i = 0; i < entry.marker_count && ready; i++) ready = completed(entry.markers[i]);
     if (!ready) continue;
     Live taken = b;
+    if (entry.prewarmed) life.prewarm_used(size);
     forget(&entry);
     return taken;
   }
   return {};
+}
+
+void add_live(const Live& buffer) {
+  if (live.add(buffer)) live_bytes += buffer.size;
+}
+
+void note_shape(cl_context context, cl_mem_flags flags, size_t size) {
+  for (Shape& s : shapes)
+    if (s.size == size) {
+      s = {size, context, flags};
+      return;
+    }
+  shapes[next_shape++ % kShapes] = {size, context, flags};
+}
+
+// Bytes that pre-warming may hold on the queue's device. OpenCL does not say how much memory is free: what the program
+// has by our count is not.
+size_t prewarm_budget(cl_command_queue queue) {
+  cl_device_id device = nullptr;
+  cl_ulong all = 0;
+  const OpenCl& cl = opencl();
+  if (cl.clGetCommandQueueInfo(queue, CL_QUEUE_DEVICE, sizeof device, &device, nullptr) != CL_SUCCESS ||
+      cl.clGetDeviceInfo(device, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof all, &all, nullptr) != CL_SUCCESS)
+    return 0;
+  size_t used = live_bytes + kept_bytes;
+  return used < all ? (all - used) / 1000 * static_cast<size_t>(tuning.get<Key::PREWARM_PERMILLE>()) : 0;
+}
+
+void prewarm(cl_command_queue queue) {
+  constexpr int kMostSizes = 16;
+  Need needs[kMostSizes];
+  cl_context context = nullptr;
+  for (const Queue& q : queues)
+    if (q.queue == queue && !q.last) context = q.context;
+  if (!context || disarmed || tuning.get<Key::PREWARM_PERMILLE>() == 0) return;
+  life.set_waste_permille(tuning.get<Key::PREWARM_WASTE_PERMILLE>());
+  int sizes = life.predict_next(~std::uint64_t{0}, needs, kMostSizes);
+  size_t budget = 0;
+  bool asked = false;
+  for (int i = 0; i < sizes; i++) {
+    const Shape* shape = nullptr;
+    for (const Shape& s : shapes)
+      if (s.size == needs[i].bytes && s.context == context) shape = &s;
+    if (!shape) continue;
+    for (unsigned k = 0; k < kept_count && needs[i].count; k++)
+      needs[i].count -= kept[k].buffer.size == shape->size && kept[k].buffer.context == context &&
+                        kept[k].buffer.flags == shape->flags;
+    for (; needs[i].count; needs[i].count--) {
+      // In the steady state nothing is missing, and the device is not asked.
+      if (!asked) budget = prewarm_budget(queue);
+      asked = true;
+      if (kept_count == kFree || shape->size > budget ||
+          kept_bytes + shape->size > static_cast<size_t>(tuning.get<Key::POOL_MAX_BYTES>()))
+        return;
+      std::int64_t start = now_ns();
+      cl_int code = CL_SUCCESS;
+      cl_mem memory = opencl().clCreateBuffer(context, shape->flags, shape->size, nullptr, &code);
+      if (!memory) return;
+      std::int64_t now = now_ns();
+      Live buffer = {.key = reinterpret_cast<std::uintptr_t>(memory),
+                     .context = context,
+                     .flags = shape->flags,
+                     .size = shape->size,
+                     .references = 0,
+                     .creation_ns = now - start,
+                     .keeping_ns = 0,
+                     .excluded = false};
+      kept[kept_count++] = {.buffer = buffer, .markers = {}, .marker_count = 0, .since_ns = now, .prewarmed = true};
+      kept_bytes += shape->size;
+      budget -= shape->size;
+    }
+  }
 }
 
 // Notes what a buffer that was handed out again has saved. A pool that costs more than it saves goes.
@@ -188,7 +273,7 @@ bool poolable(cl_mem_flags flags, const void* host, size_t size) {
 bool usable() {
   const OpenCl& cl = opencl();
   return cl.clGetMemObjectInfo && cl.clReleaseMemObject && cl.clEnqueueMarkerWithWaitList && cl.clGetEventInfo &&
-         cl.clReleaseEvent && cl.clGetCommandQueueInfo;
+         cl.clReleaseEvent && cl.clGetCommandQueueInfo && cl.clGetDeviceInfo && cl.clCreateBuffer;
 }
 
 }  // namespace
@@ -226,6 +311,14 @@ cl_int on_release_queue(clReleaseCommandQueue_t* function, cl_command_queue queu
   return function(queue);
 }
 
+cl_int on_finish(clFinish_t* function, cl_command_queue queue) {
+  if (options.pool && usable()) {
+    Locked locked;
+    prewarm(queue);
+  }
+  return function(queue);
+}
+
 cl_int on_release_context(clReleaseContext_t* function, cl_context context) {
   if (options.pool && usable()) {
     Locked locked;
@@ -256,10 +349,11 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
   bool ours = poolable(flags, host, size);
   if (ours) {
     life.observe({start, size, ObsKind::allocate});
+    note_shape(context, flags, size);
     Live taken = take(context, flags, size);
     if (taken.key) {
       taken.references = 1;
-      live.add(taken);
+      add_live(taken);
       if (error) *error = CL_SUCCESS;
       if (page->mechanisms[kPool].state != State::kActive)
         set_state(kPool, State::kActive, "bytes saved were not allocated anew");
@@ -275,12 +369,13 @@ cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_f
   if (!memory && full && trim(nullptr)) memory = function(context, flags, size, host, &code);
   if (error) *error = code;
   if (memory && ours)
-    live.add({.key = reinterpret_cast<std::uintptr_t>(memory),
+    add_live({.key = reinterpret_cast<std::uintptr_t>(memory),
               .context = context,
               .flags = flags,
               .size = size,
               .references = 1,
               .creation_ns = now_ns() - start,
+              .keeping_ns = 0,
               .excluded = false});
   return memory;
 }
@@ -306,6 +401,7 @@ cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
   if (entry && --entry->references == 0) {
     Live buffer = *entry;
     live.remove(entry);
+    live_bytes -= buffer.size;
     std::int64_t start = now_ns();
     life.observe({start, buffer.size, ObsKind::release});
     if (!disarmed && !buffer.excluded && keep(buffer)) {

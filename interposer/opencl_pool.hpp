@@ -7,6 +7,8 @@ namespace AIRamp::Interposer {
 // The OpenCL functions that handlers call beside those they stand for: the next layer's, or the loader's.
 #define AIRAMP_OPENCL_FUNCTIONS(X) \
   X(clGetCommandQueueInfo)         \
+  X(clGetDeviceInfo)               \
+  X(clCreateBuffer)                \
   X(clGetMemObjectInfo)            \
   X(clReleaseMemObject)            \
   X(clEnqueueMarkerWithWaitList)   \

@@ -218,6 +218,84 @@ void untouched() {
 #endif  // MPICH's wheel is built without checks of arguments
 }
 
+// Calls that return early, several at a time over the same and over different communicators, with compressed ones in
+// between, completed in every way and in another order than that of their start: they are exact.
+void deferred() {
+  constexpr int kCalls = 6, kCount = 1 << 19;
+  const auto n = static_cast<std::size_t>(kCount);
+  MPI_Comm twin;
+  MPI_Comm_dup(MPI_COMM_WORLD, &twin);
+  // Sums that bfloat16 does not hold.
+  auto value = [](int call, int of) { return 1 + static_cast<float>(call + 1) * 0x1p-12f + static_cast<float>(of); };
+  auto expected = [&](int call) {
+    float sum = 0;
+    for (int r = 0; r < size; r++) sum += value(call, r);
+    return sum;
+  };
+  std::vector<std::vector<float>> in(kCalls), out(kCalls);
+  std::vector<float> x = numbers(n, rank), y(n), all(n * static_cast<std::size_t>(size));
+  auto completed = [&](int call) {
+    const float* data = out[static_cast<std::size_t>(call)].data();
+    EXPECT(data[0] == expected(call) && data[n - 1] == expected(call), "call %d: %.9g", call, data[0]);
+  };
+  for (int way = 0; way < 5; way++) {
+    MPI_Request requests[kCalls + 1];
+    for (int call = 0; call < kCalls; call++) {
+      auto k = static_cast<std::size_t>(call);
+      in[k].assign(n, value(call, rank));
+      out[k].assign(n, 0);
+      MPI_Iallreduce(in[k].data(), out[k].data(), kCount, MPI_FLOAT, MPI_SUM, call % 2 ? twin : MPI_COMM_WORLD,
+                     &requests[call]);
+      // A blocking one in the middle.
+      if (call != 2) continue;
+      MPI_Allreduce(x.data(), y.data(), kCount, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+      MPI_Allreduce(x.data(), y.data(), kCount, MPI_FLOAT, MPI_SUM, twin);
+    }
+    MPI_Iallgather(x.data(), kCount, MPI_FLOAT, all.data(), kCount, MPI_FLOAT, twin, &requests[kCalls]);
+    if (way == 0) {
+      for (int call = kCalls; call >= 0; call--) MPI_Wait(&requests[call], MPI_STATUS_IGNORE);
+    } else if (way == 1) {
+      MPI_Waitall(kCalls + 1, requests, MPI_STATUSES_IGNORE);
+    } else if (way == 2) {
+      for (int done = 0; !done;) MPI_Testall(kCalls + 1, requests, &done, MPI_STATUSES_IGNORE);
+    } else if (way == 3) {
+      for (int call = kCalls; call >= 0; call--)
+        for (int done = 0; !done;) MPI_Test(&requests[call], &done, MPI_STATUS_IGNORE);
+    } else {
+      for (int left = kCalls + 1; left > 0;) {
+        int done = 0, which[kCalls + 1];
+        MPI_Waitsome(kCalls + 1, requests, &done, which, MPI_STATUSES_IGNORE);
+        for (int i = 0; i < done; i++)
+          if (which[i] < kCalls) completed(which[i]);
+        left -= done;
+      }
+    }
+    for (int call = 0; call < kCalls; call++) completed(call);
+    for (int r = 0; r < size; r++)
+      EXPECT(std::memcmp(all.data() + n * static_cast<std::size_t>(r), numbers(n, r).data(), n * 4) == 0, "from %d", r);
+    double rms = check_sum(x, y.data(), MPI_COMM_WORLD, kBound + 1e-6);
+    EXPECT(rms < 2.5e-3, "rms %g", rms);
+  }
+#ifdef OPEN_MPI
+  MPI_Request persistent[2];
+  for (std::size_t k = 0; k < 2; k++)
+    MPIX_Allreduce_init(in[k].data(), out[k].data(), kCount, MPI_FLOAT, MPI_SUM, k ? twin : MPI_COMM_WORLD,
+                        MPI_INFO_NULL, &persistent[k]);
+  for (int round = 0; round < 3; round++) {
+    for (std::size_t k = 0; k < 2; k++) out[k].assign(n, 0);
+    MPI_Start(&persistent[0]);
+    MPI_Start(&persistent[1]);
+    MPI_Allreduce(x.data(), y.data(), kCount, MPI_FLOAT, MPI_SUM, twin);
+    MPI_Wait(&persistent[1], MPI_STATUS_IGNORE);
+    for (int done = 0; !done;) MPI_Testall(2, persistent, &done, MPI_STATUSES_IGNORE);
+    completed(0);
+    completed(1);
+  }
+  for (MPI_Request& request : persistent) MPI_Request_free(&request);
+#endif
+  MPI_Comm_free(&twin);
+}
+
 // NaN and infinity arrive, on all ranks alike.
 void specials() {
   const int n = 1 << 19;
@@ -412,6 +490,8 @@ int main(int argc, char** argv) {
     sums(a, b);
   } else if (what == "untouched") {
     untouched();
+  } else if (what == "deferred") {
+    deferred();
   } else if (what == "specials") {
     specials();
   } else if (what == "gather") {

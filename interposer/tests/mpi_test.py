@@ -76,6 +76,17 @@ class Mpi(unittest.TestCase):
                 self.assertEqual(report["hooks"]["MPI_Iallreduce"]["passed"], 3 * ranks)
                 self.assertEqual(report["hooks"]["MPIX_Allreduce_init"]["passed"], 2 * ranks)
 
+    def test_calls_that_return_early_are_exact_beside_compressed_ones(self):
+        for ranks in (2, 3):
+            with self.subTest(ranks=ranks):
+                self.start([*MPIRUN, "-n", ranks, PROGRAM, "deferred"])
+                report, _ = self.run_airamp(["--bf16-wire=always", "--bf16-allgather"], [*MPIRUN, "-n", ranks, PROGRAM, "deferred"])
+                self.assertEqual(self.wire(report)["calls"], (5 * 2 + 3) * ranks)
+                for name, calls in (("MPI_Iallreduce", 5 * 6), ("MPI_Iallgather", 5), ("MPIX_Allreduce_init", 2)):
+                    row = report["hooks"][name]
+                    self.assertEqual((row["calls"], row["passed"]), (calls * ranks, calls * ranks), name)
+                    self.assertEqual(row["reason"], "non-blocking and persistent calls are not compressed")
+
     def test_a_plain_run_only_observes(self):
         report, _ = self.run_airamp([], [*MPIRUN, "-n", 2, PROGRAM, *EXACT])
         self.assertEqual(self.wire(report)["state"], "off")

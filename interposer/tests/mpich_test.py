@@ -56,6 +56,9 @@ class Mpich(unittest.TestCase):
         self.start(self.mpiexec(self.program, "untouched"))
         self.start([AIRAMP, "run", "--bf16-wire=always", "--", *self.mpiexec(self.program, "untouched")])
 
+    def test_calls_that_return_early(self):
+        self.start([AIRAMP, "run", "--bf16-wire=always", "--", *self.mpiexec(self.program, "deferred")])
+
     def test_gathering(self):
         self.start([AIRAMP, "run", "--bf16-wire=always", "--bf16-allgather", "--",
                     *self.mpiexec(self.program, "gather", "1e-3", "3.9e-3")])

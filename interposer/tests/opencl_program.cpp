@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -226,6 +227,33 @@ void buffers(bool reused) {
   EXPECT(wrong == 0);
 }
 
+// Steps that make the same buffers each time; after some, whoever keeps buffers is made to give them back.
+void steps() {
+  const std::size_t sizes[] = {4096, 12288, 20480, 28672, 12288, 36864};
+  for (int step = 0; step < 18; step++) {
+    if (step == 15) {
+      cl_uint references = 0;
+      clGetContextInfo(context, CL_CONTEXT_REFERENCE_COUNT, sizeof references, &references, nullptr);
+      clFinish(queue);
+    }
+    std::vector<cl_mem> memories;
+    for (std::size_t size : sizes) memories.push_back(buffer_of(size));
+    for (cl_mem memory : memories) {
+      char byte = 7, back = 0;
+      EXPECT(clEnqueueWriteBuffer(queue, memory, CL_TRUE, 5, 1, &byte, 0, nullptr, nullptr) == CL_SUCCESS);
+      EXPECT(clEnqueueReadBuffer(queue, memory, CL_TRUE, 5, 1, &back, 0, nullptr, nullptr) == CL_SUCCESS);
+      EXPECT(back == 7 && info<cl_uint>(memory, CL_MEM_REFERENCE_COUNT) == 1);
+    }
+    // PoCL may hold a buffer for a moment after the command that used it has ended.
+    clFinish(queue);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    for (cl_mem memory : memories) EXPECT(clReleaseMemObject(memory) == CL_SUCCESS);
+    clFinish(queue);
+    std::printf("%d\n", step);
+    std::fflush(stdout);
+  }
+}
+
 // Only where buffers are kept is a second release an error that can be told.
 void released_twice() {
   cl_mem memory = buffer_of(4096);
@@ -250,6 +278,7 @@ int main(int argc, char** argv) {
   if (what == "buffers") buffers(false);
   if (what == "buffers_again") buffers(true);
   if (what == "released_twice") released_twice();
+  if (what == "steps") steps();
   EXPECT(clReleaseCommandQueue(queue) == CL_SUCCESS);
   EXPECT(clReleaseContext(context) == CL_SUCCESS);
   return failures;

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
@@ -67,6 +68,31 @@ class OpenCl(unittest.TestCase):
         self.assertEqual(pool["state"], "active")
         self.assertGreaterEqual(pool["bytes_saved"], 15 * 123457)
         self.airamp(["--pool=always"], [PROGRAM, "released_twice"])
+
+    def test_buffers_are_made_while_the_program_waits(self):
+        """Six buffers a step; after the fifteenth step all are given back, and are there again when the next begins."""
+        layers = f"{BUILD / 'lib/libcounting_layer.so'}:{LIBRARY}"
+        with tempfile.TemporaryDirectory() as folder:
+            for permille, made_again in (("50", True), ("0", False)):
+                buffers, tuning = pathlib.Path(folder) / f"buffers{permille}", pathlib.Path(folder) / f"tuning{permille}"
+                daemon = subprocess.Popen([BUILD / "bin/airampd", "--folder", tuning, "--mode", "off"], stderr=subprocess.DEVNULL)
+                try:
+                    conf, end = tuning / "tuning.conf", time.monotonic() + 30
+                    while not conf.exists() and time.monotonic() < end:
+                        time.sleep(0.01)
+                    fresh = tuning / "edited"
+                    fresh.write_text(conf.read_text().replace("PREWARM_PERMILLE = 50", f"PREWARM_PERMILLE = {permille} held"))
+                    fresh.rename(conf)
+                    while f"PREWARM_PERMILLE = {permille} held" not in conf.read_text() and time.monotonic() < end:
+                        time.sleep(0.01)
+                    report, _ = self.airamp(["--pool=always"], [PROGRAM, "steps"], OPENCL_LAYERS=layers,
+                                            COUNTING_LAYER_BUFFERS=str(buffers), AIRAMP_TUNING_DIR=str(tuning))
+                finally:
+                    daemon.terminate()
+                    daemon.wait()
+                made, taken = len(buffers.read_text().split()), report["mechanisms"]["pool"]["calls"]
+                # 108 are asked for. Those of a step that was prepared are all taken from the pool.
+                self.assertEqual(made + taken, 108 + (6 if made_again else 0), (made, taken))
 
     def test_a_pool_is_judged_by_what_it_saves(self):
         # On PoCL it mostly loses: a buffer is made in less time than it takes to ask whether it may be kept.

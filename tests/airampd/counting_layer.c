@@ -1,5 +1,5 @@
 // An OpenCL layer that stands below libairamp.so and appends the size of each write that reaches the driver to the file
-// named in COUNTING_LAYER_FILE.
+// named in COUNTING_LAYER_FILE, and of each buffer that it is asked for to the one in COUNTING_LAYER_BUFFERS.
 #define CL_TARGET_OPENCL_VERSION 300
 #include <CL/cl.h>
 #include <CL/cl_layer.h>
@@ -10,13 +10,22 @@
 static struct _cl_icd_dispatch table;
 static const struct _cl_icd_dispatch* next;
 
+static void append(const char* variable, size_t bytes) {
+  const char* name = getenv(variable);
+  FILE* f = name ? fopen(name, "a") : NULL;
+  if (!f) return;
+  fprintf(f, "%zu\n", bytes);
+  fclose(f);
+}
+
+static cl_mem CL_API_CALL counted_buffer(cl_context context, cl_mem_flags flags, size_t bytes, void* from, cl_int* error) {
+  append("COUNTING_LAYER_BUFFERS", bytes);
+  return next->clCreateBuffer(context, flags, bytes, from, error);
+}
+
 static cl_int CL_API_CALL counted_write(cl_command_queue queue, cl_mem buffer, cl_bool blocking, size_t offset, size_t bytes,
                                         const void* from, cl_uint count, const cl_event* waits, cl_event* event) {
-  FILE* f = fopen(getenv("COUNTING_LAYER_FILE"), "a");
-  if (f) {
-    fprintf(f, "%zu\n", bytes);
-    fclose(f);
-  }
+  append("COUNTING_LAYER_FILE", bytes);
   return next->clEnqueueWriteBuffer(queue, buffer, blocking, offset, bytes, from, count, waits, event);
 }
 
@@ -37,6 +46,7 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const struct _cl_ic
   next = target;
   memcpy(&table, target, (entries < most ? entries : most) * sizeof(void*));
   table.clEnqueueWriteBuffer = counted_write;
+  table.clCreateBuffer = counted_buffer;
   *ours = &table;
   *ours_count = entries < most ? entries : most;
   return CL_SUCCESS;
