@@ -13,12 +13,13 @@
 #include "interposer/allocation_trace.hpp"
 
 extern "C" {
-// glibc's own allocator under names that nobody replaces.
+// glibc's own allocator under names that nobody replaces. NOLINTBEGIN(bugprone-reserved-identifier)
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
 void* __libc_realloc(void*, size_t);
 void* __libc_memalign(size_t, size_t);
 void __libc_free(void*);
+// NOLINTEND(bugprone-reserved-identifier)
 }
 
 namespace {

@@ -434,7 +434,7 @@ static inline int32_t ai_vmm_negotiate(const AiVmmHost* host, uint32_t own_major
       "The plugin is older than the oldest minor version of the backend interface that this "
       "host still speaks; build it anew with the current header.";
   static const char no_host[] = "The host gave no table of its own.";
-  const char* why = 0;
+  const char* why = 0; /* NOLINT(modernize-use-nullptr): this is C */
   uint32_t n = 0;
   if (!host || host->head.size < offsetof(AiVmmHost, parallel_for)) {
     why = no_host;

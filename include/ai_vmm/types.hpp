@@ -73,7 +73,7 @@ class [[nodiscard]] Status {
   Code code() const { return fault_ ? fault_->code : Code::ok; }
   const std::string& message() const {  // "" when ok
     static const std::string empty;
-    return fault_ ? fault_->text : empty;
+    return fault_ ? fault_->text : empty;  // NOLINT(clang-analyzer-core.uninitialized.UndefReturn): never null
   }
   // Appends what the caller was doing: "…, during <step>."
   Status during(std::string_view step) && {

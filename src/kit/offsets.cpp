@@ -35,6 +35,22 @@ Offsets place(std::span<const Lifetime> buffers, const std::vector<size_t>& orde
   }
   return r;
 }
+
+// Bytes of the buffers alive at the fullest step.
+int64_t most_alive(std::span<const Lifetime> buffers, int64_t alignment) {
+  std::vector<std::pair<int64_t, int64_t>> changes;
+  for (const Lifetime& b : buffers) {
+    changes.emplace_back(b.first, round_up(b.bytes, alignment));
+    changes.emplace_back(int64_t(b.last) + 1, -round_up(b.bytes, alignment));
+  }
+  std::ranges::sort(changes);  // at a step, what ends before what begins
+  int64_t now = 0, most = 0;
+  for (const auto& [step, bytes] : changes) most = std::max(most, now += bytes);
+  return most;
+}
+
+constexpr size_t kSearchable = 1000;
+constexpr int64_t kSteps = 9000;  // tens of milliseconds
 }  // namespace
 
 Offsets assign_offsets(std::span<const Lifetime> buffers, int64_t alignment) {
@@ -54,7 +70,13 @@ Offsets assign_offsets(std::span<const Lifetime> buffers, int64_t alignment) {
     });
     Offsets r = place(buffers, order, alignment, best.total);
     if (r.total < best.total) best = std::move(r);
-    if (buffers.size() > 4000) break;  // quadratic: one order is enough for very large graphs
+    if (buffers.size() > kSearchable) break;  // quadratic: one order is enough for very large graphs
+  }
+  const int64_t bound = most_alive(buffers, alignment);
+  if (best.total == bound || buffers.size() > kSearchable) return best;
+  for (int64_t share : {0, 1, 2}) {
+    const int64_t capacity = round_up(bound + (best.total - bound) * share / 4, alignment);
+    if (auto fitting = fit_offsets(buffers, capacity, kSteps, alignment)) return *std::move(fitting);
   }
   return best;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,7 +18,12 @@ struct Offsets {
   int64_t total = 0;        // bytes of the arena
 };
 
-// Greedy by several orders (size, area, duration, start), best fit; keeps the smallest total. Zero-byte buffers get 0.
+// Greedy by several orders (size, area, duration, start), best fit; where that needs more than is alive at once, a
+// short search for better. Zero-byte buffers get 0.
 Offsets assign_offsets(std::span<const Lifetime> buffers, int64_t alignment = 64);
+
+// An assignment within `capacity` bytes, or none: there is none, or none was found in that many steps of the search.
+std::optional<Offsets> fit_offsets(std::span<const Lifetime> buffers, int64_t capacity, int64_t steps,
+                                   int64_t alignment = 64);
 
 }  // namespace ai_vmm
