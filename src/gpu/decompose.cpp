@@ -40,6 +40,7 @@ class Parts {
         {"", "ConvInteger", &Parts::conv_integer},
         {"", "QLinearConv", &Parts::qlinear_conv},
         {"", "Attention", &Parts::attention},
+        {"", "Conv", &Parts::conv_of_three_axes},
         {"", "Dropout", &Parts::dropout},
         {kContrib, "QLinearAdd", &Parts::qlinear_add},
         {kContrib, "QLinearMul", &Parts::qlinear_mul},
@@ -49,6 +50,9 @@ class Parts {
         {kContrib, "QLinearGlobalAveragePool", &Parts::qlinear_global_pool},
         {kContrib, "DynamicQuantizeMatMul", &Parts::dynamic_matmul},
         {kContrib, "MatMulIntegerToFloat", &Parts::integer_to_float},
+        {kContrib, "QGemm", &Parts::qgemm},
+        {kContrib, "FusedMatMul", &Parts::fused_matmul},
+        {kContrib, "TransposeMatMul", &Parts::fused_matmul},
         {kContrib, "FusedConv", &Parts::fused_conv},
         {kContrib, "FusedGemm", &Parts::fused_gemm},
         {kContrib, "BiasAdd", &Parts::bias_add},
@@ -320,6 +324,74 @@ class Parts {
     ValueId y =
         node("ReduceMean", {less(in(0), in(2)), g_.add_constant("", Tensor::vector(axes))}, as(result(), kReal));
     give(quantized(map("Mul", {y, in(1)}), 3, result().dtype));
+    return true;
+  }
+
+  bool qgemm() {
+    const DType t = result().dtype;
+    if (!small(dtype(0)) || !small(dtype(3)) || (has(7) && !small(t))) return false;
+    auto turned = [&](ValueId v, const char* flag) { return n_.i(flag) ? transposed(v, {1, 0}) : v; };
+    ValueId a = turned(less(in(0), in(2)), "transA");
+    ValueId b = turned(less(in(3), has(5) ? along(in(5), n_.i("transB") ? 1 : 0) : kAbsent), "transB");
+    ValueId sum = node("IntegerMatMul", {a, b}, as(result(), DType::i32), "gpu");
+    if (has(6)) sum = map("Add", {sum, in(6)});
+    ValueId factor = map("Mul", {map("Mul", {number(n_.f("alpha", 1)), in(1)}), in(4)});
+    if (has(7)) factor = map("Div", {factor, in(7)});
+    ValueId y = map("Mul", {cast(sum, kReal), factor});
+    give(has(7) ? rounded(y, in(8), t) : y);
+    return true;
+  }
+
+  ValueId transposed(ValueId v, std::vector<int64_t> order) {
+    const Type t = type(v);
+    std::vector<Dim> dims;
+    for (int64_t k : order) dims.push_back(t.dims[size_t(k)]);
+    ValueId y = node("Transpose", {v}, Type::tensor(t.dtype, dims));
+    nodes_.back().set("perm", std::move(order));
+    return y;
+  }
+  // transBatch: the rows are the first axis; trans then swaps the last two.
+  bool fused_matmul() {
+    auto arranged = [&](size_t k, const char* trans, const char* batch) {
+      std::vector<int64_t> order;
+      for (int64_t d = 0; d < type(in(k)).rank(); ++d) order.push_back(d);
+      const std::vector<int64_t> same = order;
+      if (order.size() < 2) return in(k);
+      if (n_.i(batch)) std::rotate(order.begin(), order.begin() + 1, order.end() - 1);
+      if (n_.i(trans)) std::swap(order[order.size() - 1], order[order.size() - 2]);
+      return order == same ? in(k) : transposed(in(k), order);
+    };
+    if (!real(result().dtype)) return false;
+    ValueId a = arranged(0, "transA", "transBatchA"), b = arranged(1, "transB", "transBatchB");
+    ValueId y = node("MatMul", {a, b}, result());
+    if (n_.f("alpha", 1) != 1) y = cast(map("Mul", {cast(y, kReal), number(n_.f("alpha", 1))}), result().dtype);
+    give(y);
+    return true;
+  }
+
+  // Over volumes: a product of the weights with a matrix of patches.
+  bool conv_of_three_axes() {
+    const Type y = result(), w = type(in(1));
+    auto filters = constant_shape(w.dims);
+    const int64_t groups = n_.i("group", 1);
+    if (type(in(0)).rank() != 5 || !real(y.dtype) || !filters || filters->size() != 5 || groups < 1) return false;
+    const Shape& f = *filters;
+    const int64_t inner = f[1] * f[2] * f[3] * f[4];
+    const Dim places = y.dims[2] * y.dims[3] * y.dims[4];
+    auto reshaped = [&](ValueId v, std::vector<Dim> dims) {
+      ValueId shape = g_.add_constant("", Tensor::vector<int64_t>(std::vector<int64_t>(dims.size(), -1)));
+      return node("Reshape", {v, shape}, Type::tensor(type(v).dtype, std::move(dims)));
+    };
+    ValueId patches =
+        node("Patches", {cast(in(0), kReal)}, Type::tensor(kReal, {y.dims[0], Dim(groups), Dim(inner), places}), "gpu");
+    attributes_of_this({"auto_pad", "dilations", "pads", "strides"});
+    nodes_.back().set("kernel_shape", std::vector<int64_t>(f.begin() + 2, f.end()));
+    ValueId rows = reshaped(cast(in(1), kReal), {Dim(groups), Dim(f[0] / groups), Dim(inner)});
+    ValueId sums =
+        node("MatMul", {rows, patches}, Type::tensor(kReal, {y.dims[0], Dim(groups), Dim(f[0] / groups), places}));
+    ValueId result_5 = reshaped(sums, y.dims);
+    if (has(2)) result_5 = map("Add", {result_5, real_along(2, 3)});
+    give(cast(result_5, y.dtype));
     return true;
   }
 

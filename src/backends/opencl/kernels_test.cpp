@@ -216,6 +216,10 @@ TEST_P(Kernels, Convolutions) {
        {"Conv", {x, floats({6, 1, 5, 5}, 2)}, {{"group", I(6)}, {"auto_pad", std::string("SAME_UPPER")}}},
        {"Conv", {x, floats({8, 3, 3, 3}, 2)}, {{"group", I(2)}}},
        {"Conv", {floats({2, 4, 50}), floats({7, 4, 5}, 2), floats({7}, 3)}, {{"strides", L{2}}}},
+       {"Conv",
+        {floats({2, 4, 7, 8, 9}), floats({6, 2, 3, 2, 3}, 2), floats({6}, 3)},
+        {{"group", I(2)}, {"strides", L{1, 2, 2}}, {"pads", L{1, 0, 2, 1, 1, 0}}, {"dilations", L{2, 1, 1}}}},
+       {"Conv", {floats({1, 2, 5, 6, 7}), floats({3, 2, 2, 3, 2}, 2)}, {{"auto_pad", std::string("SAME_LOWER")}}},
        {"ConvTranspose", {x, floats({6, 4, 2, 2}, 2), floats({4}, 3)}, {{"strides", L{2, 2}}}},
        {"ConvTranspose",
         {x, floats({6, 4, 3, 3}, 2)},
@@ -233,6 +237,8 @@ TEST_P(Kernels, Pools) {
   check({{"MaxPool", {x}, window},
          {"AveragePool", {x}, window},
          {"AveragePool", {x}, counted},
+         {"AveragePool", {floats({2, 3, 5, 6, 7})}, {{"kernel_shape", L{2, 3, 2}}, {"strides", L{2, 1, 2}}}},
+         {"MaxPool", {floats({2, 3, 5, 6, 7})}, {{"kernel_shape", L{2, 3, 2}}, {"pads", L{1, 1, 0, 0, 1, 1}}}},
          {"GlobalAveragePool", {x}},
          {"GlobalMaxPool", {floats({2, 3, 5})}}});
 }

@@ -19,7 +19,9 @@ struct ConvNode {
   int64_t groups;
   std::vector<int64_t> kernel, stride, dilation, pads;
   std::string auto_pad;
-  bool integer = false;  // of whole numbers below 256, the result exact and of ints
+  bool integer = false;           // of whole numbers below 256, the result exact and of ints
+  std::optional<Tensor> filters;  // where they are constant
+  std::string key;
 };
 
 // Sizes along two axes; a picture of one axis has height 1.
@@ -83,26 +85,8 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT x, GLOBAL float* RESTRICT p, 
 }
 )";
 
-// One tile of positions; the output channels of a group, or a part of them, by tiles of MR.
-constexpr const char* kWide = R"(${functions}
-KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT X,
-    GLOBAL const float* RESTRICT F, GLOBAL ${R}* RESTRICT Y, ${idx} C, ${idx} O, ${idx} groups, ${idx} plane,
-    ${idx} pw, ${idx} OH, ${idx} OW, ${idx} positions, ${idx} part, ${idx} passes${parameters}) {
-  typedef ${V} V;
-  const ${idx} z = GRP2, g = z % groups, image = z / groups, end = (GRP1 + 1) * part < O ? (GRP1 + 1) * part : O;
-  X += z * C * plane * ${phases};
-  F += g * O * C * ${taps};
-  for (${idx} pass = 0; pass < passes; ++pass) {
-  const ${idx} p0 = (GRP0 * passes + pass) * ${NR};
-  if (p0 >= positions) return;
-  const ${idx} row0 = p0 / pw, column0 = p0 - row0 * pw;
-  for (${idx} m0 = GRP1 * part; m0 < end; m0 += ${MR}) {
-${rows}    ${idx} k = 0;
-    ${declare}    ${sum_begin}GLOBAL const float* x0 = X + p0;
-    for (${idx} i = 0; i < C; ++i, x0 += plane * ${phases}) {
-${taps_begin}      ${multiply}      ++k;
-${taps_end}${sum_step}    }
-    ${R} t[${MR} * ${NR}];
+// A tile of sums into the output, channels m0 … of group g; positions between rows are left out.
+constexpr const char* kStoreTile = R"(    ${R} t[${MR} * ${NR}];
     ${spill}    NO_UNROLL for (int i = 0; i < ${MR} && m0 + i < end; ++i) {
       const ${idx} c = g * O + m0 + i;
       GLOBAL ${R}* y = Y + (image * groups * O + c) * OH * OW;
@@ -132,10 +116,72 @@ ${taps_end}${sum_step}    }
         }
       }
     }
-  }
+)";
+
+// One tile of positions; the output channels of a group, or a part of them, by tiles of MR.
+constexpr const char* kWide = R"(${functions}
+KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT X,
+    GLOBAL const float* RESTRICT F, GLOBAL ${R}* RESTRICT Y, ${idx} C, ${idx} O, ${idx} groups, ${idx} plane,
+    ${idx} pw, ${idx} OH, ${idx} OW, ${idx} positions, ${idx} part, ${idx} passes${parameters}) {
+  typedef ${V} V;
+  const ${idx} z = GRP2, g = z % groups, image = z / groups, end = (GRP1 + 1) * part < O ? (GRP1 + 1) * part : O;
+  X += z * C * plane * ${phases};
+  F += g * O * C * ${taps};
+  for (${idx} pass = 0; pass < passes; ++pass) {
+  const ${idx} p0 = (GRP0 * passes + pass) * ${NR};
+  if (p0 >= positions) return;
+  const ${idx} row0 = p0 / pw, column0 = p0 - row0 * pw;
+  for (${idx} m0 = GRP1 * part; m0 < end; m0 += ${MR}) {
+${rows}    ${idx} k = 0;
+    ${declare}    ${sum_begin}GLOBAL const float* x0 = X + p0;
+    for (${idx} i = 0; i < C; ++i, x0 += plane * ${phases}) {
+${taps_begin}      ${multiply}      ++k;
+${taps_end}${sum_step}    }
+${store_tile}  }
   }
 }
 )";
+
+// The same where filters lie in tiles [group][ceil(O / MR)][C · taps][MR] and there are several of them: what lies
+// under the tile of positions is first brought into a panel [C · taps][NR] of the work item's own.
+constexpr const char* kPanels = R"(${functions}
+KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT X,
+    GLOBAL const float* RESTRICT F, GLOBAL ${R}* RESTRICT Y, GLOBAL float* RESTRICT panels, ${idx} C, ${idx} O,
+    ${idx} groups, ${idx} plane, ${idx} pw, ${idx} OH, ${idx} OW, ${idx} positions, ${idx} part, ${idx} passes,
+    ${idx} columns, ${idx} parts${parameters}) {
+  typedef ${V} V;
+  const ${idx} z = GRP2, g = z % groups, image = z / groups, end = (GRP1 + 1) * part < O ? (GRP1 + 1) * part : O;
+  const ${idx} K = C * ${taps};
+  GLOBAL float* panel = panels + ((z * parts + GRP1) * columns + GRP0) * K * ${NR};
+  X += z * C * plane * ${phases};
+  F += g * ((O + ${MR} - 1) / ${MR}) * K * ${MR};
+  for (${idx} pass = 0; pass < passes; ++pass) {
+  const ${idx} p0 = (GRP0 * passes + pass) * ${NR};
+  if (p0 >= positions) return;
+  const ${idx} row0 = p0 / pw, column0 = p0 - row0 * pw;
+  {
+    GLOBAL const float* x0 = X + p0;
+    GLOBAL float* to = panel;
+    for (${idx} i = 0; i < C; ++i, x0 += plane * ${phases}) {
+${taps_begin}      ${gather}      to += ${NR};
+${taps_end}    }
+  }
+  for (${idx} m0 = GRP1 * part; m0 < end; m0 += ${MR}) {
+    GLOBAL const float* f = F + m0 * K;
+    GLOBAL const float* x = panel;
+    ${declare}    ${sum_begin}for (${idx} k = 0; k < K; ++k, f += ${MR}, x += ${NR}) {
+      ${multiply_panel}${sum_panel}    }
+${store_tile}  }
+  }
+}
+)";
+
+void pack_filters(const float* from, float* to, int64_t groups, int64_t o, int64_t k, int64_t mr) {
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t m0 = 0; m0 < o; m0 += mr)
+      for (int64_t i = 0; i < k; ++i)
+        for (int64_t m = m0; m < m0 + mr; ++m, ++to) *to = m < o ? from[(g * o + m) * k + i] : 0.0f;
+}
 
 // Any device: 64 output channels by 64 positions by 16 of the inner axis in group memory.
 constexpr const char* kBlocks = R"(${functions}
@@ -206,14 +252,15 @@ Words common_words(const ConvNode& node, const Sizes& s, const Bind& b) {
   return w;
 }
 
-Bound bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int nv) {
+// `panels`: by kPanels, of constant filters.
+Result<Bound> bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int nv, bool panels) {
   const Traits& t = b.traits;
   const int vector = t.vector(), nr = vector * nv;
   const Tile tile{mr, nv, vector};
   const int64_t c = s.c / s.groups, o = s.o / s.groups;
   Bound bound;
   bound.flops = 2.0 * double(s.n * s.o) * double(s.oh * s.ow) * double(c * s.kh * s.kw);
-  bound.note = std::to_string(mr) + "x" + std::to_string(nr);
+  bound.note = std::to_string(mr) + "x" + std::to_string(nr) + (panels ? " panels" : "");
 
   // Planes cover every input that an output reads, and what the last vectors read past it.
   const int64_t pw = divide_up((s.ow - 1) * s.sw + (s.kw - 1) * s.dw + 1, s.sw),
@@ -279,12 +326,37 @@ Bound bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int
   w["body"] = wide.body;
   w["store"] = vector_store(vector, wide.result, "y + first") + ";";
   w["store_part"] = vector_store(vector, wide.result, "part");
-  Launch l = launch("conv", kWide, w);
+  w["store_tile"] = ai_vmm::gpu::fill(kStoreTile, w);
+  const int64_t inner = c * s.kh * s.kw;
+  MemoryRef filters;
+  if (panels) {
+    w["multiply_panel"] =
+        tile.multiply([&](int i) { return "f[" + std::to_string(i) + "]"; },
+                      [&](int j) { return vector_load(vector, "x + " + std::to_string(j * vector)); });
+    std::string gather;
+    for (int j = 0; j < nv; ++j) {
+      const std::string at = " + " + std::to_string(j * vector);
+      gather += vector_store(vector, vector_load(vector, "x" + at), "to" + at) + ";\n";
+    }
+    w["gather"] = gather;
+    w["sum_panel"] = node.integer ? "if ((k + 1) % " + std::to_string(kExactTerms) + " == 0 || k + 1 == K) {\n" +
+                                        tile.flush("sum") + "}\n"
+                                  : "";
+    filters =
+        AI_VMM_TAKE(b.pack(node.key + " " + std::to_string(mr), s.groups * round_up(o, mr) * inner * 4, [&](void* to) {
+          pack_filters(node.filters->as<float>().data(), static_cast<float*>(to), s.groups, o, inner, mr);
+        }));
+  }
+  Launch l = launch(panels ? "conv_panels" : "conv", panels ? kPanels : kWide, w);
   if (itself)
     l.in(0);
   else
     l.scratch(0);
-  l.in(1).out(0);
+  if (panels)
+    l.packed(filters);
+  else
+    l.in(1);
+  l.out(0);
   const int64_t tiles = divide_up(positions, nr), images = s.n * s.groups, parts_most = divide_up(o, mr);
   int64_t parts = std::clamp<int64_t>(divide_up(t.units * 4, tiles * images), 1, parts_most);
   int64_t part = divide_up(parts_most, parts) * mr;
@@ -293,7 +365,19 @@ Bound bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int
   int64_t passes =
       std::clamp<int64_t>(int64_t(2e5 / work), 1, std::max<int64_t>(1, tiles * images * parts / (t.units * 4)));
   passes = std::min(passes, tiles);
-  for (int64_t v : {c, o, s.groups, plane, pw, s.oh, s.ow, positions, part, passes}) l.scalar(b.index(v));
+  if (panels) {
+    // A panel for each work item: no more of them than keep the cores busy.
+    passes = std::max(passes, divide_up(tiles * images * parts, int64_t(t.units) * 16));
+    parts = divide_up(o, part);
+    l.scratch(bound.scratch);
+    bound.scratch += round_up(images * parts * divide_up(tiles, passes) * inner * nr * 4, t.alignment);
+  }
+  // Without taps nothing lies between rows: they are one long row, whose vectors are all whole but the last.
+  const bool one_row = s.kh * s.kw == 1 && pw == s.ow;
+  for (int64_t v : {c, o, s.groups, plane, one_row ? positions : pw, one_row ? 1 : s.oh, one_row ? positions : s.ow,
+                    positions, part, passes})
+    l.scalar(b.index(v));
+  if (panels) l.scalar(b.index(divide_up(tiles, passes))).scalar(b.index(parts));
   add_epilogue(l, node.epilogue.get());
   l.items({divide_up(tiles, passes), divide_up(o, part), images});
   bound.launches.push_back(std::move(l));
@@ -321,13 +405,14 @@ Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
     return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
   if (!b.traits.wide) return bind_blocks(node, s, b);
   const int64_t o = s.o / s.groups, vectors = divide_up(s.oh * s.ow, b.traits.vector());
-  if (o < 8) return bind_wide(node, s, b, int(o), int(std::min<int64_t>(vectors, o == 1 ? 4 : o <= 4 ? 4 : 3)));
-  if (vectors < 3) return bind_wide(node, s, b, 12, int(vectors));
+  if (o < 8) return bind_wide(node, s, b, int(o), int(std::min<int64_t>(vectors, o == 1 ? 4 : o <= 4 ? 4 : 3)), false);
+  const bool panels = node.filters && o >= 32;
+  if (vectors < 3) return bind_wide(node, s, b, 12, int(vectors), panels);
   std::vector<Bound> ways;
-  ways.push_back(bind_wide(node, s, b, 8, 3));
+  ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, 8, 3, panels)));
   if (ways[0].flops < 1e8) return std::move(ways[0]);
-  ways.push_back(bind_wide(node, s, b, 12, 2));
-  std::string key = "conv";
+  ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, 12, 2, panels)));
+  std::string key = panels ? "conv panels" : "conv";
   for (int64_t v : {s.n, s.c, s.o, s.groups, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw}) key += " " + std::to_string(v);
   int bits = 0;
   while ((s.oh * s.ow) >> bits > 1) ++bits;
@@ -349,7 +434,13 @@ Made make(const Make& m, bool integer) {
              m.node.ints("dilations"),
              m.node.ints("pads"),
              m.node.s("auto_pad", "NOTSET"),
-             integer};
+             integer,
+             std::nullopt,
+             ""};
+  if (const Tensor* f = m.constant(1)) {
+    c.filters = *f;
+    c.key = "filters " + std::to_string(m.node.inputs[1]);
+  }
   if (integer)
     for (size_t d = 2, taps = 1; d < m.type(1).dims.size(); ++d) {
       auto size = m.type(1).dims[d].constant();
