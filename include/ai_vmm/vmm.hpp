@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ai_vmm/types.hpp"
@@ -106,9 +107,53 @@ struct Report {
 using Inputs = std::map<std::string, Data>;
 using Outputs = std::map<std::string, Data>;
 
+// A tensor that outlives runs and grows along one axis, such as the keys or values that a language model has cached. It
+// belongs to whoever holds it, and to no executable or device: neither failover nor the end of a deployment takes it
+// along. Copies of a State are the same state; fork() makes another. One run at a time may use it.
+class State {
+ public:
+  // An empty one; dims[axis] is the capacity in rows.
+  static Result<State> make(DType dtype, Shape dims, int64_t axis);
+  // As it was when snapshot() gave these bytes, in this process or another.
+  static Result<State> restore(std::string_view snapshot);
+
+  DType dtype() const;
+  Shape shape() const;  // of the rows so far
+  int64_t axis() const;
+  int64_t rows() const;
+  int64_t capacity() const;
+  int64_t own_bytes() const;                    // of pages that no fork shares
+  std::vector<const void*> page_table() const;  // pages of 16 rows; valid until the state changes
+
+  // Rows of the state's type, and of its shape but for the axis. A refused append changes nothing.
+  Status append(const Tensor& rows);
+  Status truncate(int64_t rows);
+  Result<Tensor> read(int64_t begin, int64_t rows) const;
+  // A second state of equal content: pages are shared until one of the two writes to them.
+  State fork() const;
+  std::string snapshot() const;
+
+  struct Impl;
+
+ private:
+  friend class Deployment;
+  explicit State(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<Impl> impl_;
+};
+
+// How a run uses a state that it is given for an input.
+struct StateUse {
+  State state;
+  // The output that holds the rows so far and the new ones. When the run has succeeded, the new ones are appended, and
+  // the output is not returned. "": the state stays as it is.
+  std::string output;
+};
+
 struct RunOptions {
   // Buffers to write in place: dense tensors of the right type and shape. They are returned as given.
   Outputs outputs;
+  // By input: states that stand in for tensors.
+  std::map<std::string, StateUse> states;
   // Another thread or a signal handler that sets it to anything but 0 ends the run soon, with `cancelled`. It must live
   // until the run has ended.
   const volatile int32_t* cancel = nullptr;
@@ -132,6 +177,9 @@ class Deployment {
   // the last run, a model of one region allocates no memory.
   Status run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel = nullptr) const;
   std::future<Result<Outputs>> run_async(Inputs inputs, RunOptions options = {}) const;
+
+  // An empty state of the type of this input, whose one size that is not fixed is the growing axis.
+  Result<State> make_state(const std::string& input, int64_t capacity) const;
 
   Report report() const;
   std::string graph_text() const;  // the optimised graph

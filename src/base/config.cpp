@@ -88,6 +88,10 @@ constexpr Setting kSettings[] = {
      "the "
      "device is.",
      "auto|wide|lanes"},
+    {"opencl_memory", Kind::choice, "", "auto",
+     "auto: the opencl backend works in the host's memory where the device does; own: values are copied to the device "
+     "all the same, as to a card.",
+     "auto|own"},
     {"disabled_passes", Kind::text, "names", "", "Graph passes to leave out, separated by commas.", ""},
     {"as_onnxruntime", Kind::boolean, "", "false",
      "Python programs that import onnxruntime get AI VMM. Read from the environment when Python starts.", ""},

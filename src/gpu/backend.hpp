@@ -26,6 +26,7 @@ class Backend : public backend::ComputeBackend {
   int32_t device_count() const final { return int32_t(devices_.size()); }
   Status capabilities(int32_t index, AiVmmDeviceInfo& info) const final;
   Result<std::unique_ptr<backend::Device>> open(int32_t index) final;
+  const void* extension(std::string_view name) final;
 
  protected:
   // The devices of this machine. A failure says what to install.

@@ -391,7 +391,8 @@ struct Context::Impl {
     return staged;
   }
 
-  Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const volatile int32_t* cancel) {
+  Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const volatile int32_t* cancel,
+             std::span<const MemoryRef> placed, Copied& copied) {
     if (inputs.size() != p.inputs.size() || outputs.size() != p.outputs.size())
       return invalid("The region takes " + std::to_string(p.inputs.size()) + " inputs and makes " +
                      std::to_string(p.outputs.size()) + " outputs; the call has " + std::to_string(inputs.size()) +
@@ -413,15 +414,25 @@ struct Context::Impl {
     const bool shared = driver.traits().host_memory;
     for (size_t k = 0; k < inputs.size(); ++k) {
       MemoryRef& m = memory[size_t(p.inputs[k])];
+      if (!placed.empty() && placed[k]) {
+        m = placed[k];
+        continue;
+      }
       m = AI_VMM_TAKE(outside(const_cast<void*>(inputs[k].data()), inputs[k].bytes(), staged_inputs[k]));
-      if (!shared && inputs[k].bytes()) AI_VMM_TRY(queue->write(*m, inputs[k].data(), inputs[k].bytes()));
+      if (shared || !inputs[k].bytes()) continue;
+      AI_VMM_TRY(queue->write(*m, inputs[k].data(), inputs[k].bytes()));
+      copied.to_device += inputs[k].bytes();
     }
     std::vector<void*> to(outputs.size());
     std::vector<MemoryRef> results(outputs.size());
     for (size_t k = 0; k < outputs.size(); ++k) {
       size_t v = size_t(p.outputs[k]);
-      to[k] = AI_VMM_TAKE(output_memory(outputs[k], p.slots[v].dtype, shapes[v]));
-      results[k] = AI_VMM_TAKE(outside(to[k], bytes_of(int(v)), staged_outputs[k]));
+      if (outputs[k].place) {
+        results[k] = AI_VMM_TAKE(outputs[k].place(p.slots[v].dtype, shapes[v]));
+      } else {
+        to[k] = AI_VMM_TAKE(output_memory(outputs[k], p.slots[v].dtype, shapes[v]));
+        results[k] = AI_VMM_TAKE(outside(to[k], bytes_of(int(v)), staged_outputs[k]));
+      }
       if (!p.output_copy[k]) memory[size_t(p.slots[v].root)] = results[k];
     }
     AI_VMM_TRY(launch_all(cancel));
@@ -434,15 +445,16 @@ struct Context::Impl {
         if (!from && p.slots[v].kind == Slot::Kind::constant) from = AI_VMM_TAKE(p.constant(p.slots[v].root));
         AI_VMM_TRY(queue->copy(*from, *results[k], bytes));
       }
+      if (outputs[k].place) continue;
       AI_VMM_TRY(queue->read(*results[k], to[k], bytes));
+      if (!shared) copied.from_device += bytes;
     }
     AI_VMM_TRY(queue->finish());
     AI_VMM_TRY(check_fault());
-    if (shared) {  // the caller's memory is the caller's again
-      for (int v : p.inputs) memory[size_t(v)] = nullptr;
-      for (size_t k = 0; k < outputs.size(); ++k)
-        if (!p.output_copy[k]) memory[size_t(p.slots[size_t(p.outputs[k])].root)] = nullptr;
-    }
+    // The caller's memory is the caller's again.
+    for (int v : p.inputs) memory[size_t(v)] = nullptr;
+    for (size_t k = 0; k < outputs.size(); ++k)
+      if (!p.output_copy[k]) memory[size_t(p.slots[size_t(p.outputs[k])].root)] = nullptr;
     return {};
   }
 
@@ -524,8 +536,8 @@ Result<std::unique_ptr<Context>> Context::make(std::shared_ptr<const Program> pr
   return std::unique_ptr<Context>(new Context(std::move(program)));
 }
 
-Status Context::run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs,
-                    const volatile int32_t* cancel) {
+Status Context::run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const volatile int32_t* cancel,
+                    std::span<const MemoryRef> placed, Copied* copied) {
   constexpr size_t kMostImpls = 16;
   auto program = program_->open ? AI_VMM_TAKE(program_->settled(inputs)) : program_;
   auto found = impls_.find(program.get());
@@ -535,7 +547,8 @@ Status Context::run(std::span<const Tensor> inputs, std::span<const OutputSlot> 
     impl->queue = AI_VMM_TAKE(impl->driver.queue());
     found = impls_.emplace(program.get(), std::move(impl)).first;
   }
-  return found->second->run(inputs, outputs, cancel);
+  Copied unasked;
+  return found->second->run(inputs, outputs, cancel, placed, copied ? *copied : unasked);
 }
 
 }  // namespace ai_vmm::gpu

@@ -36,6 +36,7 @@ class Memory {
  public:
   explicit Memory(int64_t size) : bytes(size) {}
   virtual ~Memory() = default;
+  virtual void* address() const = 0;  // the vendor's: a pointer of the device, or a handle
   const int64_t bytes;
 };
 using MemoryRef = std::shared_ptr<Memory>;
@@ -57,9 +58,10 @@ class Queue {
   virtual ~Queue() = default;
   // `global` counts work items, a multiple of `local` in each direction.
   virtual Status launch(Call& call, const Size3& global, const Size3& local) = 0;
-  virtual Status write(Memory& to, const void* from, int64_t bytes) = 0;  // returns when `from` may be reused
-  virtual Status read(const Memory& from, void* to, int64_t bytes) = 0;   // waits for the bytes
-  virtual Status copy(const Memory& from, Memory& to, int64_t bytes) = 0;
+  // Each from byte `at` of the device's memory on. write returns when `from` may be reused, read waits for the bytes.
+  virtual Status write(Memory& to, const void* from, int64_t bytes, int64_t at = 0) = 0;
+  virtual Status read(const Memory& from, void* to, int64_t bytes, int64_t at = 0) = 0;
+  virtual Status copy(const Memory& from, Memory& to, int64_t bytes, int64_t from_at = 0, int64_t to_at = 0) = 0;
   virtual Status finish() = 0;
 };
 

@@ -94,14 +94,22 @@ struct OutputSlot {
   void* data = nullptr;
   std::span<const int64_t> shape;
   std::function<Result<void*>(DType, const Shape&)> allocate;
+  std::function<Result<MemoryRef>(DType, const Shape&)> place;  // if there is one, the output is left in that memory
 };
 
-// One run at a time. Inputs are dense and row-major.
+// Bytes that a run copied between the host and the device.
+struct Copied {
+  int64_t to_device = 0, from_device = 0;
+};
+
+// One run at a time. Inputs are dense and row-major; those that have an entry in `placed` (which is empty, or has one
+// an input) lie there, and their tensors tell type and shape alone.
 class Context {
  public:
   static Result<std::unique_ptr<Context>> make(std::shared_ptr<const Program> program);
   ~Context();
-  Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const volatile int32_t* cancel);
+  Status run(std::span<const Tensor> inputs, std::span<const OutputSlot> outputs, const volatile int32_t* cancel,
+             std::span<const MemoryRef> placed = {}, Copied* copied = nullptr);
 
  private:
   explicit Context(std::shared_ptr<const Program> program);

@@ -49,6 +49,14 @@ std::pair<std::string, int> parse_device(std::string_view text);
 // All of them; loads the plugins and connects the built-in ones. Backends that cannot be used are in the list.
 std::vector<const Backend*> all_backends();
 
+// A table of level 3; null when the backend does not offer it.
+template <class Table>
+const Table* extension(const AiVmmBackend& api, const char* name) {
+  if (!api.extension) return nullptr;
+  const auto* table = static_cast<const Table*>(api.extension(api.self, name));
+  return table && table->head.size >= sizeof(Table) ? table : nullptr;
+}
+
 // A failure as it crossed the interface.
 Status to_status(int32_t code, const AiVmmStatus& status);
 

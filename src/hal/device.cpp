@@ -112,6 +112,7 @@ Result<std::shared_ptr<Device>> Device::open(std::string_view name) {
   device->simulated_ = (info.flags & AI_VMM_DEVICE_SIMULATED) != 0;
   if (int32_t code = api->open_device(api->self, index, &device->device_, &s)) return to_status(code, s);
   device->memory_ = DeviceMemory::of(*device, *api, device->device_);
+  device->states_ = extension<AiVmmStates>(*api, AI_VMM_EXTENSION_STATES);
   return device;
 }
 
@@ -261,6 +262,9 @@ void describe(AiVmmTensor& d, const DeviceTensor& t, const DeviceMemory& memory)
   d.shape = t.shape.data();
   d.device_type = memory.device_type();
   d.device_id = memory.device_id();
+  if (!t.state) return;
+  d.data = t.state;
+  d.device_type = AI_VMM_STATE_TENSOR;
 }
 }  // namespace
 

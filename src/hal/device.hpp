@@ -50,6 +50,9 @@ class Device : public std::enable_shared_from_this<Device> {
   // Its memory, where the host can reach that through the extension "buffers"; null otherwise.
   DeviceMemory* memory() const { return memory_.get(); }
 
+  const AiVmmStates* states() const { return states_; }  // null when it keeps none
+  AiVmmDevice* handle() const { return device_; }
+
   // Success while the device works. A device that has no such probe counts as working.
   Status state() const;
 
@@ -68,6 +71,7 @@ class Device : public std::enable_shared_from_this<Device> {
   int64_t memory_bytes_ = 0;
   bool simulated_ = false;
   std::unique_ptr<DeviceMemory> memory_;
+  const AiVmmStates* states_ = nullptr;
 };
 
 // Backends of this build and of the setting `plugins`, the preferred first by prior.

@@ -80,13 +80,6 @@ void DeviceBlock::release() {
 namespace {
 constexpr uint64_t kForEver = UINT64_MAX;
 constexpr int64_t kSmallest = 256;
-
-template <class Table>
-const Table* extension(const AiVmmBackend& api, const char* name) {
-  if (!api.extension) return nullptr;
-  const auto* table = static_cast<const Table*>(api.extension(api.self, name));
-  return table && table->head.size >= sizeof(Table) ? table : nullptr;
-}
 }  // namespace
 
 // Two pieces of the host's memory between two devices.

@@ -86,7 +86,8 @@ struct DeviceTensor {
   Shape shape;
   DeviceBlock block;
   int64_t bytes = 0;
-  double written_ns = -1;  // of a write ahead: the simulated time at which it began; -1: there was none
+  double written_ns = -1;       // of a write ahead: the simulated time at which it began; -1: there was none
+  AiVmmState* state = nullptr;  // the tensor is a state, and has no block
 };
 
 // The memory of one opened device of its own. Thread-safe.
@@ -99,7 +100,7 @@ class DeviceMemory {
   bool shares_host() const { return shares_host_; }  // the device reads and writes the host's memory in place
   int32_t device_type() const { return info_.device_type; }
   int32_t device_id() const { return info_.device_id; }
-  const Device& device() const { return device_; }
+  Device& device() const { return device_; }
 
   // In O(1) where an equal block was given back. Charged to MemoryBudget::current().
   Result<DeviceBlock> take(int64_t bytes);

@@ -32,6 +32,7 @@ Frame::Frame(const Plan& plan)
       values_(plan.values.size()),
       buffers_(plan.values.size(), nullptr),
       copies_(plan.values.size()),
+      states_(plan.values.size(), nullptr),
       of_region_(plan.values.size(), 0),
       leaves_(plan.values.size(), 0),
       next_(plan.steps.size(), nullptr) {
@@ -49,8 +50,12 @@ Frame::Frame(const Plan& plan)
 }
 
 void Frame::start(std::span<const Data* const> inputs, std::span<const Data* const> captures,
-                  std::span<Data* const> outputs) {
-  for (size_t i = 0; i < plan_.inputs.size(); ++i) values_[size_t(plan_.inputs[i])] = inputs[i];
+                  std::span<Data* const> outputs, std::span<HeldState* const> states) {
+  for (size_t i = 0; i < plan_.inputs.size(); ++i) {
+    const auto slot = size_t(plan_.inputs[i]);
+    states_[slot] = states.empty() ? nullptr : states[i];
+    values_[slot] = states_[slot] ? &made_[slot] : inputs[i];
+  }
   for (size_t i = 0; i < plan_.captures.size(); ++i) values_[size_t(plan_.captures[i])] = captures[i];
   for (size_t k = 0; k < outputs.size(); ++k)
     if (outputs[k]->is_tensor()) buffers_[size_t(plan_.outputs[k])] = outputs[k];
@@ -58,7 +63,7 @@ void Frame::start(std::span<const Data* const> inputs, std::span<const Data* con
 
 DeviceTensor* Frame::find_copy(int slot, const DeviceMemory& memory) {
   for (DeviceTensor& t : copies_[size_t(slot)])
-    if (&t.block.memory() == &memory) return &t;
+    if (t.block && &t.block.memory() == &memory) return &t;
   return nullptr;
 }
 
@@ -73,6 +78,17 @@ Result<DeviceTensor*> Frame::bring(int slot, DeviceMemory& to, const RunRequest&
   }
   auto& copies = copies_[size_t(slot)];
   DeviceTensor made;
+  if (HeldState* held = states_[size_t(slot)]; held && to.device().states()) {
+    int64_t bytes = 0;
+    made.state = AI_VMM_TAKE(held->on(to.device(), &bytes));
+    made.dtype = held->rows().dtype();
+    made.shape = held->rows().shape();
+    take_time(r, to, bytes);
+    if (bytes) count(r, kHostName, here, Why::state, bytes, 0);
+    copies.push_back(std::move(made));
+    return &copies.back();
+  }
+  AI_VMM_TRY(read_state(slot));
   if (const Data& host = at(slot); !host.empty()) {
     const Tensor& t = host.tensor();
     made.dtype = t.dtype();
@@ -103,7 +119,15 @@ Result<DeviceTensor*> Frame::bring(int slot, DeviceMemory& to, const RunRequest&
   return &copies.back();
 }
 
+// A state's rows as a tensor of the host, for whoever takes no states.
+Status Frame::read_state(int slot) {
+  HeldState* held = states_[size_t(slot)];
+  if (held && at(slot).empty()) made_[size_t(slot)] = Data(AI_VMM_TAKE(held->dense(0, held->rows().rows())));
+  return {};
+}
+
 Status Frame::bring_home(int slot, Why why, const RunRequest& r) {
+  if (slot >= 0) AI_VMM_TRY(read_state(slot));
   if (slot < 0 || !at(slot).empty() || copies_[size_t(slot)].empty()) return {};
   const DeviceTensor& from = copies_[size_t(slot)].front();
   DeviceMemory& there = from.block.memory();

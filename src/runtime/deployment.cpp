@@ -12,6 +12,7 @@
 #include "base/text.hpp"
 #include "import/onnx.hpp"
 #include "runtime/execute.hpp"
+#include "runtime/state.hpp"
 
 namespace ai_vmm {
 
@@ -28,10 +29,11 @@ Status no_such_port(const char* kind, const std::string& name, const std::vector
                            : "did you mean \"" + near + "\"?"));
 }
 
-Status check_present(const std::vector<Port>& ports, std::span<const Data* const> given) {
+Status check_present(const std::vector<Port>& ports, std::span<const Data* const> given,
+                     std::span<HeldState* const> states) {
   std::string missing;
   for (size_t i = 0; i < ports.size(); ++i)
-    if (given[i]->empty() && !ports[i].optional)
+    if (given[i]->empty() && !ports[i].optional && (states.empty() || !states[i]))
       missing += (missing.empty() ? "" : ", ") + ports[i].name + " " + ports[i].type;
   return missing.empty() ? Status() : bad("Missing inputs: " + missing + ".");
 }
@@ -121,7 +123,7 @@ Status Deployment::Impl::find(const Inputs& given, Outputs& wanted, Call& call) 
     for (const auto& [key, value] : given)
       if (!find_port(inputs, key)) {
         // A wrong name often means a missing one; both are said.
-        Status unknown = no_such_port("input", key, inputs), missing = check_present(inputs, call.inputs);
+        Status unknown = no_such_port("input", key, inputs), missing = check_present(inputs, call.inputs, call.states);
         return missing.ok() ? std::move(unknown) : bad(unknown.message() + " " + missing.message());
       }
   for (const Port& p : outputs) call.outputs.push_back(&wanted.try_emplace(p.name).first->second);
@@ -132,24 +134,27 @@ Status Deployment::Impl::find(const Inputs& given, Outputs& wanted, Call& call) 
 }
 
 Status Deployment::Impl::check(Call& call) const {
-  AI_VMM_TRY(check_present(inputs, call.inputs));
+  AI_VMM_TRY(check_present(inputs, call.inputs, call.states));
   call.sizes.assign(first_use_.size(), -1);
   for (size_t k = 0; k < inputs.size(); ++k) {
     const Port& p = inputs[k];
     const Data& given = *call.inputs[k];
-    if (!p.is_tensor || given.empty()) continue;
-    if (!given.is_tensor()) return bad("Input \"" + p.name + "\" must be a tensor.");
-    const Tensor& t = given.tensor();
-    if (p.dtype != DType::undefined && t.dtype() != p.dtype)
-      return bad("Input \"" + p.name + "\" is " + name(t.dtype()) + "; the model takes " + name(p.dtype) + ".");
+    const PagedState* state = call.states.empty() || !call.states[k] ? nullptr : &call.states[k]->rows();
+    if (!p.is_tensor || (given.empty() && !state)) continue;
+    if (!state && !given.is_tensor()) return bad("Input \"" + p.name + "\" must be a tensor.");
+    const DType dtype = state ? state->dtype() : given.tensor().dtype();
+    const Shape rows = state ? state->shape() : Shape();
+    const Shape& shape = state ? rows : given.tensor().shape();
+    if (p.dtype != DType::undefined && dtype != p.dtype)
+      return bad("Input \"" + p.name + "\" is " + name(dtype) + "; the model takes " + name(p.dtype) + ".");
     if (p.dims.size() == 1 && p.dims[0] == "...") {
-      call.sizes.push_back(int64_t(t.shape().size()));
-      call.sizes.insert(call.sizes.end(), t.shape().begin(), t.shape().end());
+      call.sizes.push_back(int64_t(shape.size()));
+      call.sizes.insert(call.sizes.end(), shape.begin(), shape.end());
       continue;
     }
-    bool fits = t.shape().size() == p.shape.size();
+    bool fits = shape.size() == p.shape.size();
     for (size_t i = 0; fits && i < p.shape.size(); ++i) {
-      const int64_t size = t.dim(int64_t(i));
+      const int64_t size = shape[i];
       if (p.shape[i] >= 0) {
         fits = size == p.shape[i];
         continue;
@@ -163,7 +168,7 @@ Status Deployment::Impl::check(Call& call) const {
                    "\"; they must be equal.");
     }
     if (!fits)
-      return bad("Input \"" + p.name + "\" has shape " + to_string(t.shape()) + "; the model takes " + p.type + ".");
+      return bad("Input \"" + p.name + "\" has shape " + to_string(shape) + "; the model takes " + p.type + ".");
   }
   for (size_t k = 0; k < outputs.size(); ++k) {
     const Data& buffer = *call.outputs[k];
@@ -182,11 +187,18 @@ std::unique_ptr<Deployment::Impl::Call> Deployment::Impl::begin() {
   if (!call) call = std::make_unique<Call>();
   call->inputs.clear();
   call->outputs.clear();
+  call->states.clear();
   return call;
 }
 
-Status Deployment::Impl::run(const Inputs& given, Outputs& wanted, int run_threads, const volatile int32_t* cancel) {
+Status Deployment::Impl::run(const Inputs& given, Outputs& wanted, int run_threads, const volatile int32_t* cancel,
+                             const std::map<std::string, HeldState*>& states) {
   auto call = begin();
+  if (!states.empty())
+    for (const Port& p : inputs) {
+      auto it = states.find(p.name);
+      call->states.push_back(it == states.end() ? nullptr : it->second);
+    }
   Status found = find(given, wanted, *call);
   return run(std::move(call), std::move(found), run_threads, cancel);
 }
@@ -225,7 +237,7 @@ Status Deployment::Impl::run(std::unique_ptr<Call> call, Status status, int run_
     auto attempt = [&](const Plan& on) {
       info = backend::make<AiVmmRunInfo>();
       x.random.state = state;
-      return execute(on, call->inputs, {}, call->outputs, x);
+      return execute(on, call->inputs, {}, call->outputs, x, call->states);
     };
     status = failover ? failover->run(cancel, attempt) : attempt(*plan);
     if (simulated && status.ok() && info.device_ns > 0) {
@@ -263,12 +275,61 @@ const std::vector<Port>& Deployment::outputs() const { return impl_->outputs; }
 const std::vector<Port>& Deployment::overridable() const { return impl_->overridable; }
 const std::map<std::string, std::string>& Deployment::metadata() const { return impl_->metadata; }
 
+namespace {
+// Appends what the run made beyond each state's rows: to all states, or to none.
+Status append_rows(const std::map<std::string, StateUse>& uses, const std::map<std::string, HeldState*>& states,
+                   const Outputs& outputs) {
+  std::vector<std::pair<HeldState*, int64_t>> grown;
+  for (const auto& [input, use] : uses) {
+    if (use.output.empty()) continue;
+    HeldState& held = *states.at(input);
+    const int64_t rows = held.rows().rows();
+    const Data& made = outputs.at(use.output);
+    Status done = made.is_tensor() ? held.append(made.tensor(), rows) : bad("The output is no tensor.");
+    if (!done.ok()) {
+      for (auto [state, was] : grown) AI_VMM_TRY(state->truncate(was));
+      return std::move(done).during("appending output \"" + use.output + "\" to the state for \"" + input + "\"");
+    }
+    grown.emplace_back(&held, rows);
+  }
+  return {};
+}
+}  // namespace
+
 Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options) const {
   std::shared_ptr<Impl> variant = AI_VMM_TAKE(impl_->variant(inputs));
   Impl* impl = variant ? variant.get() : impl_.get();
   Outputs outputs = options.outputs;
-  AI_VMM_TRY(impl->run(inputs, outputs, impl_->threads, options.cancel));
+  std::vector<std::unique_lock<std::mutex>> locks;
+  std::map<std::string, HeldState*> states;
+  for (const auto& [input, use] : options.states) {
+    if (!find_port(impl->inputs, input)) return no_such_port("input", input, impl->inputs);
+    if (inputs.count(input)) return bad("Input \"" + input + "\" is given as a tensor and as a state.");
+    if (!use.output.empty() && !find_port(impl->outputs, use.output))
+      return no_such_port("output", use.output, impl->outputs);
+    locks.emplace_back(use.state.impl_->mutex, std::try_to_lock);
+    if (!locks.back())
+      return Status(Code::failed_precondition,
+                    "The state for input \"" + input + "\" is in use, by another run or by another input of this one.");
+    states[input] = &use.state.impl_->held;
+  }
+  AI_VMM_TRY(impl->run(inputs, outputs, impl_->threads, options.cancel, states));
+  AI_VMM_TRY(append_rows(options.states, states, outputs));
+  for (const auto& [input, use] : options.states) outputs.erase(use.output);
   return outputs;
+}
+
+Result<State> Deployment::make_state(const std::string& input, int64_t capacity) const {
+  const Port* p = find_port(impl_->inputs, input);
+  if (!p) return no_such_port("input", input, impl_->inputs);
+  const auto open = std::count(p->shape.begin(), p->shape.end(), -1);
+  if (!p->is_tensor || open != 1)
+    return bad("Input \"" + input + "\" is " + p->type + ", of which " + std::to_string(open) +
+               " sizes are not fixed; a state grows along the only one. Make it with State::make.");
+  Shape dims = p->shape;
+  const auto axis = std::find(dims.begin(), dims.end(), -1) - dims.begin();
+  dims[size_t(axis)] = capacity;
+  return State::make(p->dtype, std::move(dims), axis);
 }
 
 Status Deployment::run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel) const {

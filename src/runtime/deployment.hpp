@@ -11,6 +11,7 @@
 
 #include "ai_vmm/vmm.hpp"
 #include "base/pool.hpp"
+#include "hal/held_state.hpp"
 #include "plan/plan.hpp"
 #include "runtime/failover.hpp"
 
@@ -37,7 +38,9 @@ struct Deployment::Impl {
   // Sets inputs, outputs and metadata. Before any run.
   void set_interface(const Graph& graph);
   // Checks the inputs and runs the plan. `threads` overrides the deployment's.
-  Status run(const Inputs& inputs, Outputs& outputs, int threads, const volatile int32_t* cancel = nullptr);
+  // `states`: by input, those that stand in for tensors; their outputs' new rows are not appended here.
+  Status run(const Inputs& inputs, Outputs& outputs, int threads, const volatile int32_t* cancel = nullptr,
+             const std::map<std::string, HeldState*>& states = {});
   Status run(std::span<const Data> inputs, std::span<Data> outputs, int threads,
              const volatile int32_t* cancel = nullptr);
   // The deployment in which those overridable initialisers that `inputs` gives are inputs, compiled when needed; the
@@ -53,6 +56,7 @@ struct Deployment::Impl {
     std::shared_ptr<MemoryBudget> budget;
     std::vector<const Data*> inputs;  // in order, as the outputs
     std::vector<Data*> outputs;
+    std::vector<HeldState*> states;  // empty, or one an input: the state that stands in for it, or null
     std::vector<int64_t> sizes;  // by number of the symbolic size, -1 not seen yet; then the unranked inputs' shapes
     std::vector<int64_t> last_sizes;  // of the run before
   };

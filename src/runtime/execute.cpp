@@ -37,10 +37,10 @@ Status run_steps(const Plan& plan, Frame& frame, Execution& execution) {
 }  // namespace
 
 Status execute(const Plan& plan, std::span<const Data* const> inputs, std::span<const Data* const> captures,
-               std::span<Data* const> outputs, Execution& execution) {
+               std::span<Data* const> outputs, Execution& execution, std::span<HeldState* const> states) {
   auto frame = plan.frames.take();
   if (!frame) frame = std::make_unique<Frame>(plan);
-  frame->start(inputs, captures, outputs);
+  frame->start(inputs, captures, outputs, states);
   Status status = run_steps(plan, *frame, execution);
   if (status.ok()) status = frame->deliver(outputs, execution.request);
   frame->finish();

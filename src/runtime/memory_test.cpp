@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -274,6 +275,80 @@ TEST_F(Memories, AnyChainIsRightOrSaysWhatFailed) {
   }
   EXPECT_GT(right, 200);
   EXPECT_GT(full, 0);  // chip 5 is small
+}
+
+// On a real OpenCL device (PoCL in the tests): in the host's memory, or, with AI_VMM_OPENCL_MEMORY=own, in its own.
+class OpenClMemory : public Memories {
+ protected:
+  void SetUp() override {
+    auto device = Device::open("opencl:0");
+    if (!device.ok()) GTEST_SKIP() << "There is no OpenCL device: " << device.status().message();
+    ASSERT_NE((*device)->memory(), nullptr);
+    own = !(*device)->memory()->shares_host();
+    const char* asked = std::getenv("AI_VMM_OPENCL_MEMORY");
+    EXPECT_TRUE(own || !asked || asked != std::string("own"));
+  }
+  std::string bytes(int64_t n) const { return std::to_string(n) + (own ? " copied\n" : " shared\n"); }
+  bool own = false;
+};
+
+TEST_F(OpenClMemory, RegionsTakeTurnsWithTheProcessor) {
+  // Sizes that follow from data are the processor's: Relu | NonZero | Cast, Neg.
+  auto g = std::make_shared<Graph>();
+  ValueId x = g->add_value("x", Type::tensor(DType::f32, {Dim::symbol("N")})), a = g->add_value("a"),
+          b = g->add_value("b"), c = g->add_value("c"), y = g->add_value("y");
+  g->inputs = {x};
+  g->outputs = {y};
+  g->add_node("Relu", {x}, {a}).def = find_op("", "Relu");
+  g->add_node("NonZero", {a}, {b}).def = find_op("", "NonZero");
+  Node& cast = g->add_node("Cast", {b}, {c});
+  cast.def = find_op("", "Cast");
+  cast.set("to", int64_t(DType::f32));
+  g->add_node("Neg", {c}, {y}).def = find_op("", "Neg");
+  ASSERT_TRUE(infer_types(*g).ok());
+  auto d = deploy(g, {"opencl:0", "cpu"}), reference = deploy(g, {"reference"});
+  ASSERT_TRUE(d.ok()) << d.status().message();
+  auto out = run(*d, 1000), right = run(*reference, 1000);
+  ASSERT_TRUE(out.ok()) << out.status().message();
+  EXPECT_TRUE(identical(out->at("y").tensor(), right->at("y").tensor()));
+  const int64_t found = right->at("y").tensor().count();
+  EXPECT_EQ(moved(*d),
+            "host > opencl:0, between regions: " + bytes(8 * found) + "host > opencl:0, input: " + bytes(4000) +
+                "opencl:0 > host, between regions: " + bytes(4000) + "opencl:0 > host, output: " + bytes(4 * found));
+}
+
+TEST_F(OpenClMemory, ExchangesValuesWithUnlikeChips) {
+  auto g = chain({"Relu", "Neg", "Add"});
+  auto d = deploy(g, {"sim:11", "opencl:0"}), reference = deploy(g, {"reference"});
+  ASSERT_TRUE(d.ok()) << d.status().message();
+  for (size_t n : {size_t(0), size_t(5), size_t(3'000'000)}) {
+    auto out = run(*d, n), right = run(*reference, n);
+    ASSERT_TRUE(out.ok()) << out.status().message();
+    EXPECT_TRUE(identical(out->at("v2").tensor(), right->at("v2").tensor())) << n;
+  }
+  const int64_t all = 3'000'005 * 4;
+  if (own)  // x crosses once, though two regions read it
+    EXPECT_EQ(moved(*d), "host > opencl:0, input: " + bytes(all) + "opencl:0 > host, output: " + bytes(all) +
+                             "opencl:0 > sim:11, between regions: " + bytes(all) +
+                             "sim:11 > opencl:0, between regions: " + bytes(all));
+}
+
+TEST_F(OpenClMemory, BuffersAreReadWhereTheyWereWritten) {
+  auto device = Device::open("opencl:0");
+  ASSERT_TRUE(device.ok());
+  DeviceMemory& m = *(*device)->memory();
+  const auto from = values(2'500'000);
+  std::vector<float> to(from.size());
+  const auto size = int64_t(from.size() * 4);
+  auto a = m.take(size), b = m.take(size);
+  ASSERT_TRUE(a.ok() && b.ok());
+  auto ahead = m.write_ahead(*a, from.data(), size);
+  ASSERT_TRUE(ahead.ok());
+  EXPECT_TRUE(*ahead);
+  ASSERT_TRUE(m.settle(*a).ok());
+  ASSERT_TRUE(m.copy(*a, *b, size).ok());
+  ASSERT_TRUE(m.read(*b, to.data(), size).ok());
+  EXPECT_EQ(from, to);
 }
 
 TEST_F(Memories, ALostChipTakesItsMemoryWithIt) {

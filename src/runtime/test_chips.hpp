@@ -9,7 +9,8 @@
 
 namespace ai_vmm {
 
-// sim:0 to sim:9 are for the tests of failover (5 and 6 share a board, and so a fate), the others for those of memory.
+// sim:0 to sim:9 are for the tests of failover (5 and 6 share a board, and so a fate), sim:10 to sim:16 for those of
+// memory, the others for those of states.
 inline constexpr char kTestChips[] = R"(
 chip = Lost once          # 0
 peak.f32 = 1 Tflop/s
@@ -79,6 +80,13 @@ peak.other = 1 Top/s
 operators = Relu
 link.bandwidth = 1 GB/s
 fail = lost at 2
+chip = Keeps states over a link  # 17
+peak.other = 1 Top/s
+link.bandwidth = 1 GB/s
+chip = Lost in its eighth run    # 18
+peak.other = 1 Top/s
+link.bandwidth = 1 GB/s
+fail = lost at 8 forever
 )";
 
 inline void use_test_chips() {

@@ -47,6 +47,7 @@ class Buffer : public gpu::Memory {
   Buffer(std::shared_ptr<Shared> s, cl_mem m, int64_t size, MemoryRef whole = nullptr, void* host = nullptr)
       : Memory(size), mem(m), host_pointer(host), shared_(std::move(s)), whole_(std::move(whole)) {}
   ~Buffer() override { shared_->cl.clReleaseMemObject(mem); }
+  void* address() const override { return mem; }
   cl_mem mem;
   void* host_pointer;  // of wrapped memory
 
@@ -91,24 +92,28 @@ class InOrderQueue : public gpu::Queue {
         cl_.clEnqueueNDRangeKernel(queue_, static_cast<Kernel&>(call).kernel, 3, nullptr, g, l, 0, nullptr, nullptr),
         "clEnqueueNDRangeKernel");
   }
-  Status write(gpu::Memory& to, const void* from, int64_t bytes) override {
-    return failure(cl_.clEnqueueWriteBuffer(queue_, mem_of(to), CL_TRUE, 0, size_t(bytes), from, 0, nullptr, nullptr),
-                   "clEnqueueWriteBuffer");
+  Status write(gpu::Memory& to, const void* from, int64_t bytes, int64_t at) override {
+    return failure(
+        cl_.clEnqueueWriteBuffer(queue_, mem_of(to), CL_TRUE, size_t(at), size_t(bytes), from, 0, nullptr, nullptr),
+        "clEnqueueWriteBuffer");
   }
-  Status read(const gpu::Memory& from, void* to, int64_t bytes) override {
+  Status read(const gpu::Memory& from, void* to, int64_t bytes, int64_t at) override {
     // Wrapped memory is where it belongs once it has been mapped.
-    if (const auto& b = static_cast<const Buffer&>(from); b.host_pointer == to) {
+    if (const auto& b = static_cast<const Buffer&>(from); b.host_pointer == to && at == 0) {
       cl_int code = CL_SUCCESS;
-      void* at =
+      void* mapped =
           cl_.clEnqueueMapBuffer(queue_, b.mem, CL_TRUE, CL_MAP_READ, 0, size_t(bytes), 0, nullptr, nullptr, &code);
       AI_VMM_TRY(failure(code, "clEnqueueMapBuffer"));
-      return failure(cl_.clEnqueueUnmapMemObject(queue_, b.mem, at, 0, nullptr, nullptr), "clEnqueueUnmapMemObject");
+      return failure(cl_.clEnqueueUnmapMemObject(queue_, b.mem, mapped, 0, nullptr, nullptr),
+                     "clEnqueueUnmapMemObject");
     }
-    return failure(cl_.clEnqueueReadBuffer(queue_, mem_of(from), CL_TRUE, 0, size_t(bytes), to, 0, nullptr, nullptr),
-                   "clEnqueueReadBuffer");
+    return failure(
+        cl_.clEnqueueReadBuffer(queue_, mem_of(from), CL_TRUE, size_t(at), size_t(bytes), to, 0, nullptr, nullptr),
+        "clEnqueueReadBuffer");
   }
-  Status copy(const gpu::Memory& from, gpu::Memory& to, int64_t bytes) override {
-    return failure(cl_.clEnqueueCopyBuffer(queue_, mem_of(from), mem_of(to), 0, 0, size_t(bytes), 0, nullptr, nullptr),
+  Status copy(const gpu::Memory& from, gpu::Memory& to, int64_t bytes, int64_t from_at, int64_t to_at) override {
+    return failure(cl_.clEnqueueCopyBuffer(queue_, mem_of(from), mem_of(to), size_t(from_at), size_t(to_at),
+                                           size_t(bytes), 0, nullptr, nullptr),
                    "clEnqueueCopyBuffer");
   }
   Status finish() override { return failure(cl_.clFinish(queue_), "clFinish"); }
@@ -315,7 +320,8 @@ Result<std::shared_ptr<gpu::Driver>> open_driver(const DeviceId& id, const AiVmm
   auto config = Config::load();
   std::string kernels = config.ok() ? config->text("opencl_kernels") : "auto";
   t.wide = wide.value_or(kernels == "wide" || (kernels == "auto" && id.type & CL_DEVICE_TYPE_CPU));
-  t.host_memory = device_value<cl_bool>(cl, id.device, CL_DEVICE_HOST_UNIFIED_MEMORY);
+  t.host_memory = device_value<cl_bool>(cl, id.device, CL_DEVICE_HOST_UNIFIED_MEMORY) &&
+                  !(config.ok() && config->text("opencl_memory") == "own");
   t.f64 = (" " + device_text(cl, id.device, CL_DEVICE_EXTENSIONS) + " ").find(" cl_khr_fp64 ") != std::string::npos;
   t.units = std::max<int>(1, int(device_value<cl_uint>(cl, id.device, CL_DEVICE_MAX_COMPUTE_UNITS)));
   t.max_group = int(device_value<size_t>(cl, id.device, CL_DEVICE_MAX_WORK_GROUP_SIZE));

@@ -241,7 +241,12 @@ class SimBackend : public backend::ComputeBackend {
     int64_t life = AI_VMM_TAKE(s->begin_life());
     return std::unique_ptr<backend::Device>(new SimDevice(s, life));
   }
-  const void* extension(std::string_view name) override { return sim::extension(name); }
+  const void* extension(std::string_view name) override {
+    if (name == AI_VMM_EXTENSION_BUFFERS) return &buffers();
+    if (name == AI_VMM_EXTENSION_STREAMS) return &streams();
+    if (name == AI_VMM_EXTENSION_STATES) return &states();
+    return nullptr;
+  }
 
  private:
   Status add(std::string_view text, const std::string& origin) {

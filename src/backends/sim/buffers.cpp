@@ -59,11 +59,12 @@ int32_t copy_on(AiVmmStream* stream, AiVmmStatus* s, void* to, const void* from,
     if (bytes) std::memmove(to, from, bytes);
     return 0;
   }
-  return guarded(s, [&] {
-    return enqueue(stream, [=]() -> Status {
+  return guarded(s, [&]() -> Status {
+    enqueue(stream, [=]() -> Status {
       if (bytes) std::memmove(to, from, bytes);
       return {};
     });
+    return {};
   });
 }
 

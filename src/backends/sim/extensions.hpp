@@ -5,15 +5,13 @@
 
 #include "ai_vmm/compute_backend.hpp"
 #include "backends/sim/silicon.hpp"
+#include "kit/streams.hpp"
 
 namespace ai_vmm::sim {
 
 inline constexpr int32_t kDeviceType = 12;  // DLPack's "extension device"; addresses are host pointers all the same
 
 const AiVmmBuffers& buffers();
-const AiVmmStreams& streams();
 const AiVmmStates& states();
-
-Status enqueue(AiVmmStream* stream, std::function<Status()> work);
 
 }  // namespace ai_vmm::sim

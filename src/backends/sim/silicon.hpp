@@ -9,10 +9,11 @@
 
 #include "ai_vmm/backend_abi.h"
 #include "backends/sim/chip.hpp"
+#include "kit/paged_state.hpp"
 
 namespace ai_vmm::sim {
 
-class Silicon {
+class Silicon : public PagedState::Account {
  public:
   explicit Silicon(Chip described) : chip(std::move(described)) {}
   const Chip chip;
@@ -22,8 +23,8 @@ class Silicon {
   Status alive(int64_t life) const;
 
   // Takes memory of the chip; the failure is marked out_of_memory.
-  Status charge(int64_t bytes);
-  void release(int64_t bytes) { used_.fetch_sub(bytes); }
+  Status charge(int64_t bytes) override;
+  void release(int64_t bytes) override { used_.fetch_sub(bytes); }
   int64_t used() const { return used_.load(); }
 
   // Counts a run and lets the failure schedule strike. *wrong says that the result must come out wrong.
@@ -41,9 +42,6 @@ class Silicon {
 
 // A device that is lost or busy, as a Status.
 Status lost(const Chip& chip);
-
-// The tables of level 3; null for an unknown name.
-const void* extension(std::string_view name);
 
 // What the extensions need of an opened device of this backend.
 class SimDeviceBase {

@@ -76,22 +76,23 @@ using SharedRef = std::shared_ptr<const Shared>;
 class Block : public Memory {
  public:
   Block(SharedRef s, Address a, int64_t size, MemoryRef whole)
-      : Memory(size), address(a), shared_(std::move(s)), whole_(std::move(whole)) {}
+      : Memory(size), at(a), shared_(std::move(s)), whole_(std::move(whole)) {}
   ~Block() override {
     if (whole_) return;
     shared_->enter();
     if (shared_->api.free_async)
-      shared_->api.free_async(address, shared_->memory_stream);
+      shared_->api.free_async(at, shared_->memory_stream);
     else
-      shared_->api.free(address);
+      shared_->api.free(at);
   }
-  const Address address;
+  void* address() const override { return reinterpret_cast<void*>(at); }
+  const Address at;
 
  private:
   SharedRef shared_;
   MemoryRef whole_;  // that this is a part of
 };
-Address address_of(const Memory& m) { return static_cast<const Block&>(m).address; }
+Address address_of(const Memory& m) { return static_cast<const Block&>(m).at; }
 
 // Arguments lie in fixed places, so that a launch passes pointers only.
 class Kernel : public Call {
@@ -215,18 +216,19 @@ class Stream : public Queue {
                             unsigned(local[2]), 0, stream_, kernel.arguments(), nullptr),
         "starting a kernel");
   }
-  Status write(Memory& to, const void* from, int64_t bytes) override {
+  Status write(Memory& to, const void* from, int64_t bytes, int64_t at) override {
     shared_->enter();
-    return staging_.upload(address_of(to), from, size_t(bytes), stream_);
+    return staging_.upload(address_of(to) + Address(at), from, size_t(bytes), stream_);
   }
-  Status read(const Memory& from, void* to, int64_t bytes) override {
+  Status read(const Memory& from, void* to, int64_t bytes, int64_t at) override {
     shared_->enter();
-    return staging_.download(to, address_of(from), size_t(bytes), stream_);
+    return staging_.download(to, address_of(from) + Address(at), size_t(bytes), stream_);
   }
-  Status copy(const Memory& from, Memory& to, int64_t bytes) override {
+  Status copy(const Memory& from, Memory& to, int64_t bytes, int64_t from_at, int64_t to_at) override {
     shared_->enter();
-    return shared_->check(shared_->api.copy(address_of(to), address_of(from), size_t(bytes), stream_),
-                          "copying on the device");
+    return shared_->check(
+        shared_->api.copy(address_of(to) + Address(to_at), address_of(from) + Address(from_at), size_t(bytes), stream_),
+        "copying on the device");
   }
   Status finish() override {
     shared_->enter();

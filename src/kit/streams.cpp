@@ -1,11 +1,14 @@
-// The extension "streams" of the simulated chips: a thread a stream that works off a queue.
+#include "kit/streams.hpp"
+
 #include <chrono>
+#include <condition_variable>
 #include <deque>
+#include <mutex>
 #include <thread>
 
-#include "backends/sim/extensions.hpp"
+#include "ai_vmm/compute_backend.hpp"
 
-namespace ai_vmm::sim {
+namespace ai_vmm {
 
 namespace {
 
@@ -80,17 +83,14 @@ Stream& of(AiVmmStream* s) { return *reinterpret_cast<Stream*>(s); }
 
 }  // namespace
 
-Status enqueue(AiVmmStream* stream, std::function<Status()> work) {
-  of(stream).post(std::move(work));
-  return {};
-}
+void enqueue(AiVmmStream* stream, std::function<Status()> work) { of(stream).post(std::move(work)); }
 
 const AiVmmStreams& streams() {
   static const AiVmmStreams table = [] {
     auto t = backend::make<AiVmmStreams>();
     t.create_stream = [](AiVmmDevice* d, AiVmmStream** out, AiVmmStatus* s) {
       return guarded(s, [&]() -> Status {
-        AI_VMM_TRY(sim_device(d).alive());
+        AI_VMM_TRY(backend::object(d).state());
         *out = reinterpret_cast<AiVmmStream*>(new Stream);
         return {};
       });
@@ -110,21 +110,23 @@ const AiVmmStreams& streams() {
           std::lock_guard lock(of(e).mutex);
           of(e).point = point;
         }
-        return enqueue(stream, [point, stream]() -> Status {
+        enqueue(stream, [point, stream]() -> Status {
           point->finish(of(stream).take_failure());
           return {};
         });
+        return {};
       });
     };
     t.wait = [](AiVmmStream* stream, AiVmmEvent* e, AiVmmStatus* s) {
       return guarded(s, [&]() -> Status {
         auto point = of(e).now();
         if (!point) return {};
-        return enqueue(stream, [point]() -> Status {
+        enqueue(stream, [point]() -> Status {
           std::unique_lock lock(point->mutex);
           point->done_changed.wait(lock, [&] { return point->done; });
           return point->failure.copy();  // what waits for a failure fails by it
         });
+        return {};
       });
     };
     t.synchronize = [](AiVmmEvent* e, uint64_t timeout_ns, AiVmmStatus* s) {
@@ -140,11 +142,12 @@ const AiVmmStreams& streams() {
     };
     t.execute = [](AiVmmContext* c, const AiVmmTensor* const* in, uint32_t n, const AiVmmTensor* const* out, uint32_t m,
                    const AiVmmRun* run, AiVmmStream* stream, AiVmmStatus* s) {
-      return guarded(s, [&] {
+      return guarded(s, [&]() -> Status {
         std::vector<backend::TensorRef> inputs(in, in + n), outputs(out, out + m);
-        return enqueue(stream, [c, inputs, outputs, run] {
+        enqueue(stream, [c, inputs, outputs, run] {
           return backend::checked_execute(c, inputs, outputs, backend::local(run));
         });
+        return {};
       });
     };
     return t;
@@ -152,11 +155,4 @@ const AiVmmStreams& streams() {
   return table;
 }
 
-const void* extension(std::string_view name) {
-  if (name == AI_VMM_EXTENSION_BUFFERS) return &buffers();
-  if (name == AI_VMM_EXTENSION_STREAMS) return &streams();
-  if (name == AI_VMM_EXTENSION_STATES) return &states();
-  return nullptr;
-}
-
-}  // namespace ai_vmm::sim
+}  // namespace ai_vmm
