@@ -26,8 +26,8 @@ struct NcclId {
 using NcclComm = void*;
 constexpr int kNcclMissing = 5;  // ncclInvalidUsage
 
-enum Api { kMpi, kOpenCl, kCuda, kHip, kNccl, kApiCount };
-constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl", "cuda", "hip", "nccl"};
+enum Api { kMpi, kOpenCl, kCuda, kHip, kNccl, kGloo, kApiCount };
+constexpr const char* kApiNames[kApiCount] = {"mpi", "opencl", "cuda", "hip", "nccl", "gloo"};
 
 #define CALL(api, result, name, parameters, arguments, missing, handler) using name##_t = result parameters;
 #include "calls.def"
@@ -47,6 +47,16 @@ constexpr Api kCallApis[] = {
 #define CALL(api, result, name, parameters, arguments, missing, handler) api,
 #include "calls.def"
 };
+
+// What a call is named in reports.
+constexpr const char* title_of(Call call) {
+  if (kCallApis[static_cast<unsigned>(call)] != kGloo) return kCallNames[static_cast<unsigned>(call)];
+  return call == Call::_ZN4gloo9allreduceERKNS_16AllreduceOptionsE ? "gloo::allreduce"
+         : call ==
+                 Call::_ZN4gloo10rendezvous7Context15connectFullMeshERNS0_5StoreERSt10shared_ptrINS_9transport6DeviceEE
+             ? "gloo::connectFullMesh"
+             : "gloo::connectFullMesh, shared";
+}
 
 // The row of a call in reports: a function and its twin of MPI's profiling interface, which stands after it, share one.
 constexpr unsigned row_of(Call call) {

@@ -1,12 +1,13 @@
 #include "gpu.hpp"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
+#include <atomic>
 #include <new>
 
 #include "elf.hpp"
-#include "once.hpp"
 
 namespace AIRamp::Interposer {
 namespace {
@@ -49,15 +50,29 @@ Gpu::Gpu(Vendor vendor) : vendor_(vendor) {
                             find(&cuda.attribute, "cuDeviceGetAttribute")
                       : find(&hip.get_device, "hipGetDevice") && find(&hip.set_device, "hipSetDevice") &&
                             find(&hip.properties, "hipGetDeviceProperties");
+  if (!allocate) {
+    why_not = nvidia ? "CUDA's driver is not loaded" : "HIP's runtime is not loaded";
+    return;
+  }
   if (!whole) why_not = nvidia ? "the loaded libcuda lacks a function" : "the loaded libamdhip64 lacks a function";
 }
 
+// A program may load its driver later than its communication library: what was not found is looked for again.
 const Gpu& Gpu::of(Vendor vendor) {
-  static Once once[2];
-  alignas(Gpu) static char places[2][sizeof(Gpu)];
+  static std::atomic<const Gpu*> found[2];
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  alignas(Gpu) static char places[2][2][sizeof(Gpu)];
   int i = vendor == Vendor::kNvidia ? 0 : 1;
-  once[i].run([&] { new (places[i]) Gpu(vendor); });
-  return *reinterpret_cast<const Gpu*>(places[i]);
+  if (const Gpu* gpu = found[i].load(std::memory_order_acquire)) return *gpu;
+  pthread_mutex_lock(&lock);
+  const Gpu* gpu = found[i].load();
+  if (!gpu) {
+    Gpu now(vendor);
+    gpu = new (places[i][now.why_not ? 1 : 0]) Gpu(now);
+    if (!now.why_not) found[i].store(gpu, std::memory_order_release);
+  }
+  pthread_mutex_unlock(&lock);
+  return *gpu;
 }
 
 int Gpu::current() const {

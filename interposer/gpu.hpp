@@ -37,7 +37,7 @@ constexpr unsigned kNonBlockingStream = 1, kEventWithoutTiming = 2;  // the same
 
 class Gpu {
  public:
-  // Found on the first call.
+  // Ask `why_not` before anything else of it.
   static const Gpu& of(Vendor vendor);
 
   const char* why_not = nullptr;  // why it cannot be used

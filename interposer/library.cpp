@@ -91,7 +91,7 @@ void make_page() {
   ssize_t size = readlink("/proc/self/exe", page->program, sizeof page->program - 1);
   page->program[size > 0 ? size : 0] = 0;
   for (unsigned i = 0; i < kCallCount; i++)
-    snprintf(page->rows[i].name, sizeof page->rows[i].name, "%s", kCallNames[i]);
+    snprintf(page->rows[i].name, sizeof page->rows[i].name, "%s", title_of(static_cast<Call>(i)));
   for (unsigned i = 0; i < kMechanismCount; i++)
     snprintf(page->mechanisms[i].name, sizeof page->mechanisms[i].name, "%s", kMechanismNames[i]);
   page->magic = kPageMagic;
@@ -212,7 +212,7 @@ void say_what_stayed_idle() {
     if (rank && !is(rank, "0")) return;
   }
   constexpr Call kUsed[kMechanismCount][3] = {
-      {Call::MPI_Allreduce, Call::ncclAllReduce, Call::ncclAllReduce},
+      {Call::MPI_Allreduce, Call::ncclAllReduce, Call::_ZN4gloo9allreduceERKNS_16AllreduceOptionsE},
       {Call::clCreateBuffer, Call::cuMemAlloc_v2, Call::hipMalloc},
       {Call::cuMemcpyHtoD_v2, Call::cuMemcpyDtoH_v2, Call::hipMemcpy},
       {Call::clEnqueueWriteBuffer, Call::clEnqueueReadBuffer, Call::clEnqueueReadBuffer},
@@ -297,7 +297,7 @@ void note_door(Call call, const char* door) {
   // A layer is found by the first call, which came another way.
   if (row.door[0] && strcmp(door, "layer") != 0) return;
   snprintf(row.door, sizeof row.door, "%s", door);
-  if (options.debug) say("%s is hooked through %s.", kCallNames[static_cast<unsigned>(call)], door);
+  if (options.debug) say("%s is hooked through %s.", title_of(call), door);
 }
 
 // The executable part of the object that holds a function.
@@ -325,7 +325,7 @@ void* bind(Call call) {
   void* function = elf::find(kCallNames[i]);
   if (!function) {
     static std::atomic<bool> said[kCallCount];
-    if (!said[i].exchange(true)) say("%s was called, but no loaded library defines it.", kCallNames[i]);
+    if (!said[i].exchange(true)) say("%s was called, but no loaded library defines it.", title_of(call));
     return nullptr;
   }
   set_real(call, function, kCallApis[i] == kMpi && !handled_inside(call) ? "pmpi" : "preload");

@@ -255,7 +255,7 @@ int init(NcclComm* comm, int ranks, const NcclId& id, int rank, const void* conf
   } else if (is_non_blocking(config)) {
     n.why_not = "the communicator is a non-blocking one";
   } else {
-    n.channel = NcclChannel::make(Gpu::of(nccl().vendor).current(), ranks, &n.why_not);
+    n.channel = NcclChannel::make(-1, ranks, &n.why_not);
     if (n.channel) {
       n.meeting = meeting::speak(id, rank, ranks, terms);
       if (n.meeting < 0) {

@@ -27,6 +27,9 @@ constexpr std::size_t kProbe = std::size_t{1}
 NcclChannel* NcclChannel::make(int device, int ranks, const char** why_not) {
   const Gpu& gpu = Gpu::of(nccl().vendor);
   trace::start();
+  *why_not = gpu.why_not;
+  if (gpu.why_not) return nullptr;
+  if (device < 0) device = gpu.current();
   *why_not = "no device is selected";
   char architecture[32];
   if (device < 0 || !gpu.architecture(device, architecture, sizeof architecture)) return nullptr;

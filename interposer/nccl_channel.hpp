@@ -12,8 +12,9 @@ class NcclChannel {
   static constexpr std::size_t kChunk = std::size_t{4} << 20, kShadowed = std::size_t{1} << 20;
   static constexpr int kMaxRanks = 1024;
 
-  // Everything that collectives of one rank will ever need: memory, kernels, a stream, events. nullptr, and why, as the
-  // end of a sentence, if something cannot be had.
+  // Everything that collectives of one rank will ever need: memory, kernels, a stream, events, on a device, or, if that
+  // is -1, on the one that this thread works on. nullptr, and why, as the end of a sentence, if something cannot be
+  // had.
   static NcclChannel* make(int device, int ranks, const char** why_not);
   // After the last collective has completed, or was enqueued: then `wait`.
   void close(bool wait);

@@ -26,11 +26,8 @@ const NcclLibrary& nccl() {
     if (library.why_not) return;
     // Averages are as old as 2.10, bfloat16 too.
     int version = 0;
-    if (library.GetVersion(&version) != kNcclSuccess || version < 21000) {
+    if (library.GetVersion(&version) != kNcclSuccess || version < 21000)
       library.why_not = "the communication library is older than version 2.10";
-    } else {
-      library.why_not = Gpu::of(library.vendor).why_not;
-    }
   });
   return library;
 }

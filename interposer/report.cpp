@@ -132,7 +132,7 @@ void add_ours(Report* report) {
   report->processes++;
   for (unsigned i = 0; i < kCallCount; i++) {
     if (row_of(static_cast<Call>(i)) != i || !page->rows[i].door[0] || handled_inside(static_cast<Call>(i))) continue;
-    HookLine* h = hook_line(report, kCallNames[i]);
+    HookLine* h = hook_line(report, title_of(static_cast<Call>(i)));
     if (!h) continue;
     snprintf(h->door, sizeof h->door, "%s", page->rows[i].door);
     bool on = options.allowed[kCallApis[i]];
@@ -166,10 +166,11 @@ void add_ours(Report* report) {
 
 // Whether the row is an interface's whose calls have rows of their own.
 bool has_calls(const Report& report, const char* api) {
-  for (unsigned i = 0; i < report.hook_count; i++) {
-    Call call = call_named(report.hooks[i].api);
-    if (call != Call::kCount && strcmp(kApiNames[kCallApis[static_cast<unsigned>(call)]], api) == 0) return true;
-  }
+  for (unsigned i = 0; i < report.hook_count; i++)
+    for (unsigned call = 0; call < kCallCount; call++)
+      if (strcmp(kApiNames[kCallApis[call]], api) == 0 &&
+          strcmp(title_of(static_cast<Call>(call)), report.hooks[i].api) == 0)
+        return true;
   return false;
 }
 

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "device_memory.hpp"
+#include "gloo.hpp"
 #include "library.hpp"
 #include "mpi.hpp"
 #include "nccl.hpp"
@@ -21,15 +22,16 @@ namespace {
 // OpenCL loader that has us as a layer calls the layer's wrappers; then those that the program calls stand aside.
 using namespace AIRamp::Interposer;  // for the types in the parameters
 extern "C" {
-#define CALL(api, result, name, parameters, arguments, missing, handler)                  \
-  AIRAMP_EXPORT result name parameters {                                                  \
-    auto* function = reinterpret_cast<name##_t*>(real(Call::name));                       \
-    if (!function) return missing;                                                        \
-    if (api == kOpenCl && is_opencl_layer()) return function arguments;                   \
-    if (calls_itself(Call::name, __builtin_return_address(0))) return function arguments; \
-    HookedCall hooked(Call::name);                                                        \
-    if (!hooked.handles(Call::name)) return function arguments;                           \
-    return ([&](auto... values) { return handler(function, values...); } arguments);      \
+#define CALL(api, result, name, parameters, arguments, missing, handler)                                  \
+  AIRAMP_EXPORT result name parameters {                                                                  \
+    auto* function = reinterpret_cast<name##_t*>(real(Call::name));                                       \
+    if (!function) return missing;                                                                        \
+    if (api == kOpenCl && is_opencl_layer()) return function arguments;                                   \
+    /* PyTorch carries Gloo in the library that calls it. */                                              \
+    if (api != kGloo && calls_itself(Call::name, __builtin_return_address(0))) return function arguments; \
+    HookedCall hooked(Call::name);                                                                        \
+    if (!hooked.handles(Call::name)) return function arguments;                                           \
+    return ([&](auto... values) { return handler(function, values...); } arguments);                      \
   }
 #include "calls.def"
 }

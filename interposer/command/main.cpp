@@ -34,8 +34,8 @@ airamp install --system [--allow=NAMES] [--deny=NAMES]   observe every program o
                                                   have these names, separated by commas; airamp uninstall --system
 
 Without options a run only observes. Options:
-  --bf16-wire[=always]      float32 sums over MPI, NCCL and RCCL travel as bfloat16 where that saves time (always:
-                            wherever possible)
+  --bf16-wire[=always]      float32 sums over MPI, NCCL, RCCL and Gloo travel as bfloat16 where that saves time
+                            (always: wherever possible)
   --bf16-mode=B|A|D         how: B all-to-all and local float32 sums (default), A the library's own over bfloat16,
                             D float32 reduce-scatter and bfloat16 all-gather
   --bf16-allgather          all-gathers of float32 too
