@@ -74,9 +74,9 @@ WireChannel::Memory WireChannel::allocate(std::size_t slots) const {
   std::size_t shards = slots * shard_room(kChunk), all_shards = shards * size;
   std::size_t requests = slots * size * sizeof(Handle);
   auto rounded = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
-  std::size_t used = 3 * rounded(all_shards * 2) + rounded(shards * 2) + 2 * rounded(requests) +
-                     rounded(kMostSends * sizeof(Handle)) + rounded(shards * sizeof(float)) +
-                     rounded(size * sizeof(int));
+  std::size_t outgoing = kMostSends * shard_room(kChunk);
+  std::size_t used = rounded(outgoing * 2) + 2 * rounded(all_shards * 2) + rounded(shards * 2) + 2 * rounded(requests) +
+                     rounded(kMostSends * sizeof(Handle)) + rounded(size * sizeof(int));
   Memory memory;
   memory.size = used + kSpares * slots * kChunk * sizeof(float);
   void* all = mmap(nullptr, memory.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -89,14 +89,13 @@ WireChannel::Memory WireChannel::allocate(std::size_t slots) const {
     at += rounded(bytes);
     return taken;
   };
-  memory.outgoing = reinterpret_cast<std::uint16_t*>(take(all_shards * 2));
+  memory.outgoing = reinterpret_cast<std::uint16_t*>(take(outgoing * 2));
   memory.addends = reinterpret_cast<std::uint16_t*>(take(all_shards * 2));
   memory.others = reinterpret_cast<std::uint16_t*>(take(all_shards * 2));
   memory.sums = reinterpret_cast<std::uint16_t*>(take(shards * 2));
   memory.addend_requests = take(requests);
   memory.sum_requests = take(requests);
   memory.send_requests = take(kMostSends * sizeof(Handle));
-  memory.accumulator = reinterpret_cast<float*>(take(shards * sizeof(float)));
   memory.counts = reinterpret_cast<int*>(take(size * sizeof(int)));
   memory.spare = reinterpret_cast<float*>(at);
   return memory;
@@ -159,7 +158,7 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t co
     std::int64_t start = now_ns();
     Work ignored;
     channel->irecv(memory.addends, kProbe / 2, channel->sender(1), kAddends, memory.send_requests);
-    channel->isend(memory.outgoing, kProbe / 2, channel->receiver(1), kAddends, memory.send_requests + m.handle_size,
+    channel->isend(memory.others, kProbe / 2, channel->receiver(1), kAddends, memory.send_requests + m.handle_size,
                    &ignored);
     channel->wait(memory.send_requests, 2);
     std::int64_t took = now_ns() - start;
@@ -182,7 +181,7 @@ void WireChannel::close() {
 void WireChannel::measure() {
   const auto& k = bf16::kernels();
   constexpr std::size_t n = std::size_t{1} << 18;
-  auto* numbers = reinterpret_cast<float*>(memory_.outgoing);  // 2 kChunk bytes hold twice n floats
+  auto* numbers = reinterpret_cast<float*>(memory_.others);
   std::int64_t took = 0;
   for (int round = 0; round < 3; round++) {
     took = 0;
@@ -254,7 +253,7 @@ int WireChannel::send_addends(Sum& sum, std::size_t place, int step, int handle)
   Slot& slot = sum.slots[place];
   int peer = receiver(step);
   std::size_t begin = shard_begin(slot.count, peer), n = shard_size(slot.count, peer);
-  std::uint16_t* packed = memory_.outgoing + place * shard_room(kChunk) * static_cast<std::size_t>(size_) + begin;
+  std::uint16_t* packed = memory_.outgoing + static_cast<std::size_t>(handle) * shard_room(kChunk);
   {
     Timed timed(&sum.work->pack_nanoseconds);
     trace::Range range("AIRamp:BF16-Pack");
@@ -387,7 +386,7 @@ int WireChannel::sum_a(const float* from, float* to, std::size_t count, Work* wo
     add_rounded_op.store(op);
   }
   const auto& k = bf16::kernels();
-  std::uint16_t* buffer = memory_.outgoing;
+  std::uint16_t* buffer = memory_.addends;
   for (std::size_t at = 0; at < count; at += room()) {
     std::size_t n = count - at < room() ? count - at : room();
     {
@@ -425,13 +424,15 @@ int WireChannel::sum_d(const float* from, float* to, std::size_t count, Work* wo
   const MpiLibrary& m = mpi();
   Timed timed(&work->nanoseconds);
   const auto& k = bf16::kernels();
+  // Twice as many bytes a number, for one shard of at least two.
+  auto* accumulator = reinterpret_cast<float*>(memory_.addends);
   for (std::size_t at = 0; at < count; at += room()) {
     std::size_t part = count - at < room() ? count - at : room();
     for (int i = 0; i < size_; i++) memory_.counts[i] = static_cast<int>(shard_size(part, i));
-    if (int e = m.Reduce_scatter(from + at, memory_.accumulator, memory_.counts, m.float32, m.sum, comm_)) return e;
+    if (int e = m.Reduce_scatter(from + at, accumulator, memory_.counts, m.float32, m.sum, comm_)) return e;
     std::size_t mine = shard_size(part, rank_);
     work->bytes_sent += static_cast<std::int64_t>((part - mine) * 4);
-    k.pack_bf16_v4(memory_.accumulator, memory_.sums, mine);
+    k.pack_bf16_v4(accumulator, memory_.sums, mine);
     if (int e = exchange(part, work)) return e;
     for (int peer = 0; peer < size_; peer++) {
       std::size_t begin = shard_begin(part, peer);

@@ -14,7 +14,7 @@ namespace AIRamp::Interposer {
 class WireChannel {
  public:
   // Elements of float32 that are summed and sent together. While they are, those before and after them are on the wire.
-  static constexpr std::size_t kChunk = std::size_t{1} << 21;
+  static constexpr std::size_t kChunk = std::size_t{1} << 22;
   static constexpr std::size_t kMostSlots = 4;  // chunks in flight
   // More ranks have shards too small to be worth sending.
   static constexpr int kMaxRanks = 1024;
@@ -74,18 +74,17 @@ class WireChannel {
     std::size_t at, count;  // its place in the payload, and its elements
     int sends;              // that have not ended
   };
-  // All memory, and its parts, each for `slots` chunks, one after the other.
+  // All memory, and its parts, each for `slots` chunks, one after the other, where nothing else is said.
   struct Memory {
     void* all = nullptr;
     std::size_t size = 0;
-    std::uint16_t* outgoing = nullptr;  // this rank's addends for the other ranks' shards
+    std::uint16_t* outgoing = nullptr;  // this rank's addends for another rank's shard; kMostSends shards
     std::uint16_t* addends = nullptr;   // the other ranks' addends for this rank's shard
     std::uint16_t* sums = nullptr;      // this rank's shard
     std::uint16_t* others = nullptr;    // the other ranks' shards
     char* addend_requests = nullptr;    // size - 1 handles for each chunk
     char* sum_requests = nullptr;
     char* send_requests = nullptr;  // kMostSends handles
-    float* accumulator = nullptr;   // room() / size elements
     int* counts = nullptr;          // one for each rank
     float* spare = nullptr;
   };

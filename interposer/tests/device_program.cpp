@@ -166,6 +166,10 @@ bool bind(const std::string& door, const char* library) {
   plainly(&registrations, "fake_registrations");
   plainly(&pageable_us, "fake_pageable_us");
   plainly(&pinned_us, "fake_pinned_us");
+  // The function's first version gives the same.
+  auto* get_1 = reinterpret_cast<int (*)(const char*, void**, int, std::uint64_t)>(dlsym(cuda, "cuGetProcAddress"));
+  void* same = nullptr;
+  EXPECT(get_1("cuMemAlloc", &same, 12000, flags) == 0 && same == reinterpret_cast<void*>(allocate));
   // Another version of a function is another function.
   void* old = nullptr;
   int status = -1;

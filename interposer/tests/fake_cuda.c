@@ -81,3 +81,7 @@ int cuGetProcAddress_v2(const char* symbol, void** out, int version, uint64_t fl
   *out = NULL;
   return 500;
 }
+
+int cuGetProcAddress(const char* symbol, void** out, int version, uint64_t flags) {
+  return cuGetProcAddress_v2(symbol, out, version, flags, NULL);
+}

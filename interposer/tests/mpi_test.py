@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -124,6 +125,28 @@ class Mpi(unittest.TestCase):
         self.run_airamp(["--bf16-wire"], ["mpirun", "-n", 1, *show], OMPI_MCA_mca_base_env_list="MARK=1")
         self.assertIn("MARK=1", self.stdout)
         self.assertIn("AIRAMP_BF16_WIRE=1", self.stdout)
+
+    def test_ranks_on_other_hosts_start_with_an_empty_environment(self):
+        """Two network namespaces, whose remote shell hands nothing on."""
+        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
+        import airamp_mpi
+        if os.geteuid() != 0 or not shutil.which("ip") or subprocess.run(["unshare", "-n", "true"]).returncode != 0:
+            print("The test of ranks on other hosts is skipped: only root can make network namespaces.", file=sys.stderr)
+            self.skipTest("only root can make network namespaces")
+        with tempfile.TemporaryDirectory() as name:
+            hosts = airamp_mpi.Hosts(2, "1gbit", pathlib.Path(name), 0)
+            try:
+                shell = hosts.shell.read_text()
+                hosts.shell.write_text(shell.replace("exec ip", f"exec env -i PATH={os.environ['PATH']} HOME=/root ip"))
+                for options in ([], ["--mca", "mca_base_env_list", "MARK=1"]):
+                    with self.subTest(options=options):
+                        report = pathlib.Path(name) / "report.json"
+                        hosts.mpirun(options, [PROGRAM, "specials"],
+                                     prefix=[AIRAMP, "run", "--bf16-wire=always", "--report", report, "--"])
+                        rows = json.loads(report.read_text())["mechanisms"]
+                        self.assertEqual(next(row["calls"] for row in rows if row["name"] == "bf16-wire"), 2)
+            finally:
+                hosts.close()
 
     def test_between_processes_of_one_host_nothing_is_compressed(self):
         report, said = self.run_airamp(["--bf16-wire"], [*MPIRUN, "-n", 2, PROGRAM, *EXACT])

@@ -83,6 +83,17 @@ class Airampd(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("No airampd answers", done.stderr)
 
+    def test_the_systemd_unit_is_good(self):
+        if not shutil.which("systemd-analyze"):
+            print("The test of the unit is skipped: systemd-analyze is missing.", file=sys.stderr)
+            self.skipTest("systemd-analyze is missing")
+        text = (BUILD / "apps/airampd/airampd.service").read_text()
+        unit = self.root / "airampd.service"
+        unit.write_text("\n".join(f"ExecStart={AIRAMPD} --mode supervised" if line.startswith("ExecStart=") else line
+                                  for line in text.splitlines() if not line.startswith("Documentation=")))
+        done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_once_explains_and_touches_nothing(self):
         done = run("--folder", self.folder, "--once", "--explain")
         self.assertEqual(done.returncode, 0, done.stderr)
