@@ -12,11 +12,16 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
+
+
+def spawn_in_a_session():
+    return os.posix_spawn(sys.executable, [sys.executable, *sys.argv], os.environ, setsid=True)
 
 
 def main():
@@ -27,6 +32,10 @@ def main():
     parser.add_argument("--nice", type=int, default=0)
     args = parser.parse_args()
     if args.nice:
+        # Linux shares the processor by sessions first: the priority is the session's.
+        if os.getsid(0) != os.getpid():
+            return os.waitstatus_to_exitcode(os.waitpid(spawn_in_a_session(), 0)[1])
+        pathlib.Path("/proc/self/autogroup").write_text(str(args.nice))
         os.setpriority(os.PRIO_PROCESS, 0, args.nice)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         daemon = subprocess.Popen([args.build / "bin" / "airampd", "--folder", folder, "--mode", "advise"],
@@ -76,4 +85,4 @@ the arrival; each edit goes through the running daemon's inotify watch, its chec
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

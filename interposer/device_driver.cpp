@@ -38,10 +38,12 @@ bool has(std::initializer_list<const char*> names) {
 constexpr unsigned kNoTiming = 2;  // CU_EVENT_DISABLE_TIMING, hipEventDisableTiming
 
 // HIP remembers a call's failure until the program asks for the last error. A question of ours leaves no trace; where
-// the program has not asked yet, none is put.
+// the program has not asked yet, none is put, unless all that it could hear is that something was not ready.
 template <class Ask>
 int quietly(int otherwise, Ask&& ask) {
-  if (OTHER(int(), "hipPeekAtLastError") != 0) return otherwise;
+  constexpr int kNotReady = 600;
+  int pending = OTHER(int(), "hipPeekAtLastError");
+  if (pending != 0 && pending != kNotReady) return otherwise;
   int code = ask();
   if (code != 0) OTHER(int(), "hipGetLastError");
   return code;
