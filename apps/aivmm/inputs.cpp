@@ -28,8 +28,7 @@ Result<const Port*> find(const std::vector<Port>& ports, const std::string& name
 
 // The shape, if it does not fit what the model says of the input.
 Status check_shape(const Port& port, const Shape& shape) {
-  if (!port.is_tensor || (port.shape.empty() && port.dims.empty() && port.type.find("...") != std::string::npos))
-    return {};
+  if (!port.is_tensor || (port.dims.size() == 1 && port.dims[0] == "...")) return {};
   bool fits = shape.size() == port.shape.size();
   for (size_t i = 0; fits && i < shape.size(); ++i) fits = port.shape[i] < 0 || port.shape[i] == shape[i];
   if (fits) return {};

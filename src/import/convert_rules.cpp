@@ -357,11 +357,10 @@ Status resize_any(Rewrite& r) {
 // ---------------------------------------------------------------- Scan with a batch
 
 // Version 8 scanned each sample of a batch (axis 0) along axis 1. That is a Scan over the batch around a Scan over the
-// sequence: the outer one hands each sample's initial states and sequences to the inner one.
+// sequence: the outer one hands each sample's initial states and sequences to the inner one. With sequence_lens it
+// hands over the sample's length too: the sequences are cut to it, and what was made of them is padded to the full
+// length.
 Status scan_9(Rewrite& r) {
-  if (r.node.has_input(0))
-    return r.error(Code::unimplemented,
-                   "sequence_lens of Scan version 8 is not implemented; export the model with opset 9 or later.");
   auto sequences = AI_VMM_TAKE(r.i("num_scan_inputs", 0));
   auto directions = AI_VMM_TAKE(r.ints("directions"));
   if (r.node.bodies.size() != 1 || r.node.inputs.empty() || sequences < 1 ||
@@ -379,6 +378,37 @@ Status scan_9(Rewrite& r) {
   for (size_t k = 0; k < body.graph->outputs.size(); ++k)
     inner.outputs.push_back(sample->add_value("out_" + std::to_string(k)));
   sample->outputs = inner.outputs;
+  std::vector<Node> padding;
+  if (r.node.has_input(0)) {
+    const size_t states = inner.inputs.size() - size_t(sequences);
+    auto vector = [&](std::vector<int64_t> v) { return sample->add_constant("constant", Tensor::vector<int64_t>(v)); };
+    auto emit = [&](std::string_view op, std::vector<ValueId> inputs) -> ValueId {
+      ValueId y = sample->add_value("length");
+      sample->add_node(op, std::move(inputs), {y});
+      return y;
+    };
+    ValueId given = sample->add_value("sequence_len");
+    sample->inputs.insert(sample->inputs.begin(), given);
+    ValueId all = emit("Shape", {inner.inputs[states]});
+    all = emit("Slice", {all, vector({0}), vector({1})});
+    ValueId length = emit("Reshape", {given, vector({1})}), rest = emit("Sub", {all, length});
+    ValueId lengths = sample->add_value("lengths"), pads = sample->add_value("pads");
+    sample->add_node("Concat", {length, rest}, {lengths}).set("axis", int64_t{0});
+    sample->add_node("Concat", {vector({0}), rest}, {pads}).set("axis", int64_t{0});
+    for (size_t k = states; k < inner.inputs.size(); ++k) {  // Split refuses a length that is negative or too large
+      ValueId head = sample->add_value("head"), tail = sample->add_value("tail");
+      sample->add_node("Split", {inner.inputs[k], lengths}, {head, tail}).set("axis", int64_t{0});
+      inner.inputs[k] = head;
+    }
+    for (size_t k = states; k < inner.outputs.size(); ++k) {
+      ValueId made = sample->add_value("made");
+      Node pad;
+      pad.op = "Pad";
+      pad.inputs = {made, pads, kAbsent, vector({0})};
+      pad.outputs = {std::exchange(inner.outputs[k], made)};
+      padding.push_back(std::move(pad));
+    }
+  }
   for (ValueId v : body.captures) {
     const Value& outer = r.graph.value(v);
     ValueId capture = sample->add_value(outer.name, outer.type);
@@ -389,8 +419,9 @@ Status scan_9(Rewrite& r) {
   if (!directions.empty()) inner.set("scan_input_directions", directions);
   inner.bodies.push_back({"body", body.graph, sample->captures});
   sample->nodes.push_back(std::move(inner));
+  for (Node& pad : padding) sample->nodes.push_back(std::move(pad));
   body.graph = std::move(sample);
-  r.node.inputs.erase(r.node.inputs.begin());
+  if (!r.node.has_input(0)) r.node.inputs.erase(r.node.inputs.begin());
   r.node.attributes = {{"num_scan_inputs", static_cast<int64_t>(r.node.inputs.size())}};
   return {};
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -415,7 +416,26 @@ Status infer_graph(Graph& graph, int64_t& symbols) {
 }
 }  // namespace detail
 
-Status infer_types(Graph& graph) { return detail::infer_graph(graph, graph.symbols); }
+Status infer_types(Graph& graph) {
+  // Fresh names start after those that came in from outside, of a graph that this one is a part of.
+  auto start_after = [&](const Dim& d) {
+    std::vector<std::string> names;
+    d.collect_symbols(names);
+    for (std::string_view n : names) {
+      int64_t number = 0;
+      if (!n.starts_with('u')) continue;
+      auto [end, error] = std::from_chars(n.data() + 1, n.data() + n.size(), number);
+      if (error == std::errc() && end == n.data() + n.size()) graph.symbols = std::max(graph.symbols, number + 1);
+    }
+  };
+  for (const auto* list : {&graph.inputs, &graph.captures})
+    for (ValueId v : *list) {
+      for (const Dim& d : graph.value(v).type.dims) start_after(d);
+      if (graph.value(v).ints)
+        for (const Dim& d : *graph.value(v).ints) start_after(d);
+    }
+  return detail::infer_graph(graph, graph.symbols);
+}
 
 namespace {
 struct Unknown {

@@ -160,7 +160,7 @@ Result<Graph> extract(const Graph& g, const Region& region, std::vector<ValueId>
     for (Dim& d : value.type.dims)
       if (!known(d)) {
         auto [it, fresh] = renamed.emplace(d.to_string(), Dim());
-        if (fresh) it->second = Dim::symbol("r" + std::to_string(r.symbols++));
+        if (fresh) it->second = Dim::symbol("size:" + std::to_string(renamed.size() - 1));
         d = it->second;
         changed = true;
       }

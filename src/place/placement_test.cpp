@@ -70,5 +70,23 @@ TEST(Extract, TakesInputsOutputsAndSymbols) {
   EXPECT_TRUE(r->verify().ok());
 }
 
+// A body counts no fresh symbols of its own: what is made for its regions must not meet those of the whole.
+TEST(Extract, SizesMadeAnewAreNoneOfTheGraphs) {
+  Graph g;
+  ValueId x = g.add_value("x", Type::tensor(DType::f32, {Dim::symbol("u0"), Dim::symbol("u1")}));
+  ValueId pads = g.add_value("pads", Type::tensor(DType::i64, {Dim::symbol("u2") + 1}));
+  ValueId axes = g.add_constant("axes", Tensor::vector<int64_t>({0}));
+  ValueId y = g.add_value("y");
+  g.inputs = {x, pads};
+  g.add_node("Pad", {x, pads, kAbsent, axes}, {y}).def = find_op("", "Pad");
+  g.outputs = {y};
+  std::vector<ValueId> in, out;
+  auto r = extract(g, {0, {0}}, in, out);
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  const Dim rows = r->value(r->outputs[0]).type.dims[0];
+  EXPECT_TRUE(rows.is_symbol());
+  for (const Dim& d : r->value(r->inputs[0]).type.dims) EXPECT_NE(rows, d);
+}
+
 }  // namespace
 }  // namespace ai_vmm

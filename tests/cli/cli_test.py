@@ -328,6 +328,14 @@ class Cli(unittest.TestCase):
         self.assertNotIn("memory_bytes", j["hardware"][1])
         self.aivmm("devices", "--root", self.at / "nowhere", expect=2)
 
+    def test_an_input_of_any_rank(self):
+        of_any_rank = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+        path = self.save("any.onnx", model([helper.make_node("Neg", ["x"], ["y"])], [of_any_rank], [value("y", TensorProto.FLOAT, None)]))
+        for shape in (), (3,), (2, 3):
+            np.save(self.at / "x.npy", np.ones(shape, np.float32))
+            self.aivmm("run", path, "--input", "x=x.npy", "--output", "y.npz")
+            self.assertEqual(np.load(self.at / "y.npz")["y"].shape, shape)
+
     def test_without_shared_memory(self):
         preload = {"LD_PRELOAD": str(BUILD / "fakes/no_shared_memory.so")}
         if "libomp" not in self.aivmm("devices").stdout:
