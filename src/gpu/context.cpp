@@ -436,6 +436,7 @@ struct Context::Impl {
       if (!p.output_copy[k]) memory[size_t(p.slots[v].root)] = results[k];
     }
     AI_VMM_TRY(launch_all(cancel));
+    bool waited = false;  // for all: a read waits for what is before it
     for (size_t k = 0; k < outputs.size(); ++k) {
       size_t v = size_t(p.outputs[k]);
       int64_t bytes = bytes_of(int(v));
@@ -445,11 +446,12 @@ struct Context::Impl {
         if (!from && p.slots[v].kind == Slot::Kind::constant) from = AI_VMM_TAKE(p.constant(p.slots[v].root));
         AI_VMM_TRY(queue->copy(*from, *results[k], bytes));
       }
+      waited = !outputs[k].place;
       if (outputs[k].place) continue;
       AI_VMM_TRY(queue->read(*results[k], to[k], bytes));
       if (!shared) copied.from_device += bytes;
     }
-    AI_VMM_TRY(queue->finish());
+    if (!waited) AI_VMM_TRY(queue->finish());
     AI_VMM_TRY(check_fault());
     // The caller's memory is the caller's again.
     for (int v : p.inputs) memory[size_t(v)] = nullptr;

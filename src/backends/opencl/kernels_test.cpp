@@ -239,6 +239,13 @@ TEST_P(Kernels, Pools) {
          {"AveragePool", {x}, counted},
          {"AveragePool", {floats({2, 3, 5, 6, 7})}, {{"kernel_shape", L{2, 3, 2}}, {"strides", L{2, 1, 2}}}},
          {"MaxPool", {floats({2, 3, 5, 6, 7})}, {{"kernel_shape", L{2, 3, 2}}, {"pads", L{1, 1, 0, 0, 1, 1}}}},
+         {"MaxPool",
+          {floats({1, 2, 20, 70})},
+          {{"kernel_shape", L{3, 3}}, {"strides", L{2, 2}}, {"pads", L{1, 1, 1, 1}}}},
+         {"AveragePool", {floats({1, 2, 9, 50})}, {{"kernel_shape", L{3, 3}}, {"pads", L{1, 1, 1, 1}}}},
+         {"AveragePool",
+          {floats({1, 2, 9, 50})},
+          {{"kernel_shape", L{2, 3}}, {"pads", L{1, 1, 0, 1}}, {"count_include_pad", I(1)}}},
          {"GlobalAveragePool", {x}},
          {"GlobalMaxPool", {floats({2, 3, 5})}}});
 }
@@ -246,6 +253,7 @@ TEST_P(Kernels, Pools) {
 TEST_P(Kernels, Rows) {
   check({{"Softmax", {floats({7, 100})}},
          {"Softmax", {floats({3, 9, 5})}, {{"axis", I(1)}}},
+         {"Softmax", {floats({3, 9, 37})}, {{"axis", I(1)}}},
          {"LogSoftmax", {floats({7, 33})}},
          {"LayerNormalization", {floats({5, 70}), floats({70}, 2), floats({70}, 3)}, {}, 0, 3},
          {"RMSNormalization", {floats({5, 70}), floats({70}, 2)}},

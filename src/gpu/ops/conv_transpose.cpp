@@ -31,6 +31,36 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT columns, GLOBAL float* RESTRI
 }
 )";
 
+// The same, one work item a row of the output: a tap's inputs are neighbours.
+constexpr const char* kAddTaps = R"(${functions}
+KERNEL void ${kernel}(GLOBAL const float* RESTRICT columns, GLOBAL float* RESTRICT Y, ${idx} rows, ${idx} C,
+                      ${idx} H, ${idx} W, ${idx} OH, ${idx} OW, ${idx} top, ${idx} left${parameters}) {
+  const ${idx} row = (${idx})GID0;
+  if (row >= rows) return;
+  const ${idx} oh = row % OH, plane = row / OH, c = plane % C;
+  GLOBAL const float* from = columns + plane * ${taps} * H * W;
+  GLOBAL float* y = Y + row * OW;
+  for (${idx} ow = 0; ow < OW; ++ow) y[ow] = 0.0f;
+  for (int a = 0; a < ${kh}; ++a) {
+    const ${idx} i = oh + top - a * ${dh};
+    if (i < 0 || i % ${sh} != 0 || i / ${sh} >= H) continue;
+    for (int b = 0; b < ${kw}; ++b) {
+      GLOBAL const float* x = from + ((a * ${kw} + b) * H + i / ${sh}) * W;
+      const ${idx} shift = b * ${dw} - left;
+      ${idx} first = shift < 0 ? (-shift + ${sw} - 1) / ${sw} : 0, last = OW > shift ? (OW - shift + ${sw} - 1) / ${sw} : 0;
+      if (last > W) last = W;
+      for (${idx} j = first; j < last; ++j) y[j * ${sw} + shift] += x[j];
+    }
+  }
+${finish}}
+)";
+constexpr const char* kFinishRow = R"(  for (${idx} ow = 0; ow < OW; ++ow) {
+    const ${idx} o = row * OW + ow;
+    float v = y[ow];
+    ${body}    y[ow] = ${result};
+  }
+)";
+
 }  // namespace
 
 Made make_conv_transpose(const Make& m) {
@@ -83,11 +113,14 @@ Made make_conv_transpose(const Make& m) {
             {"sw", std::to_string(s[1])},
             {"dh", std::to_string(l[0])},
             {"dw", std::to_string(l[1])}};
-    Launch launched = launch("gather_taps", kGatherTaps, w);
-    launched.scratch(at).out(0).scalar(b.index(product(y)));
+    const bool rows = b.traits.wide;
+    const int64_t items = rows ? product(y) / out[1] : product(y);
+    w["finish"] = e.body.empty() ? "" : fill(kFinishRow, w);
+    Launch launched = launch(rows ? "add_taps" : "gather_taps", rows ? kAddTaps : kGatherTaps, w);
+    launched.scratch(at).out(0).scalar(b.index(items));
     for (int64_t v : {o * groups, in[0], in[1], out[0], out[1], before[0], before[1]}) launched.scalar(b.index(v));
     add_epilogue(launched, epilogue.get());
-    launched.items({product(y)}, {group_for(b.traits, product(y))});
+    launched.items({items}, {rows ? 1 : group_for(b.traits, items)});
     bound.launches.push_back(std::move(launched));
     bound.note += " + taps";
     return bound;

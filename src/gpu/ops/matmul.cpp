@@ -44,16 +44,16 @@ void add_batch(const Bind& b, Launch& l, const Walk& w, bool packed_b, int64_t p
 constexpr const char* kWide = R"(${functions}
 KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT A,
     GLOBAL const float* RESTRICT B, GLOBAL float* RESTRICT C, ${idx} M, ${idx} N, ${idx} K, ${idx} am, ${idx} ak,
-    ${idx} rows${batch_parameters}${parameters}) {
+    ${idx} rows, ${idx} panel, ${idx} step${batch_parameters}${parameters}) {
   typedef ${V} V;
   const ${idx} z = GRP2, n0 = GRP0 * ${NR};
-${batch}  B += (${idx})GRP0 * K * ${NR};
+${batch}  B += (${idx})GRP0 * panel;
   C += z * M * N;
   const ${idx} last = (GRP1 + 1) * rows < M ? (GRP1 + 1) * rows : M;
   for (${idx} m0 = GRP1 * rows; m0 < last; m0 += ${MR}) {
     GLOBAL const float* p = B;
 ${rows_begin}    ${declare}    for (${idx} k = 0; k < K; ++k) {
-      ${multiply}      p += ${NR};
+      ${multiply}      p += step;
 ${rows_step}    }
     float t[${MR} * ${NR}];
     ${spill}    NO_UNROLL for (int i = 0; i < ${MR} && m0 + i < M; ++i)
@@ -80,10 +80,10 @@ ${rows_step}    }
 constexpr const char* kWideInteger = R"(
 KERNEL __attribute__((reqd_work_group_size(1, 1, 1))) void ${kernel}(GLOBAL const float* RESTRICT A,
     GLOBAL const float* RESTRICT B, GLOBAL int* RESTRICT C, ${idx} M, ${idx} N, ${idx} K, ${idx} am, ${idx} ak,
-    ${idx} rows${batch_parameters}) {
+    ${idx} rows, ${idx} panel, ${idx} step${batch_parameters}) {
   typedef ${V} V;
   const ${idx} z = GRP2, n0 = GRP0 * ${NR};
-${batch}  B += (${idx})GRP0 * K * ${NR};
+${batch}  B += (${idx})GRP0 * panel;
   C += z * M * N;
   const ${idx} last = (GRP1 + 1) * rows < M ? (GRP1 + 1) * rows : M;
   for (${idx} m0 = GRP1 * rows; m0 < last; m0 += ${MR}) {
@@ -93,7 +93,7 @@ ${batch}  B += (${idx})GRP0 * K * ${NR};
 ${rows_begin}    ${declare}    for (${idx} k0 = 0; k0 < K; k0 += ${terms}) {
       const ${idx} end = k0 + ${terms} < K ? k0 + ${terms} : K;
       for (${idx} k = k0; k < end; ++k) {
-        ${multiply}        p += ${NR};
+        ${multiply}        p += step;
 ${rows_step}      }
       ${flush}    }
     for (int i = 0; i < ${MR} && m0 + i < M; ++i)
@@ -245,6 +245,10 @@ Result<Bound> bind_wide(const Node2& node, const Product& p, const Bind& b, Conf
       step *= walk.dims[d];
     }
   MemoryRef constant;
+  // Small columns' operands are read where they are: packing them takes longer than it saves.
+  constexpr int64_t kSmall = 128;
+  const bool read_in_place = !(node.b_constant && p.b_input == 1) && p.bn == 1 && p.n % nr == 0 && p.m <= kSmall &&
+                             p.n <= kSmall && p.k <= 4 * kSmall;
   int64_t scratch = 0;
   const bool dense = [&] {  // B's own batches in the order of the packed ones
     int64_t want = p.k * p.n;
@@ -263,7 +267,7 @@ Result<Bound> bind_wide(const Node2& node, const Product& p, const Bind& b, Conf
           for (int64_t z = 0; z < b_batches; ++z)
             pack_columns(from + z * p.k * p.n, static_cast<float*>(to) + z * panel_floats, p.n, p.k, p.bk, p.bn, nr);
         }));
-  } else {
+  } else if (!read_in_place) {
     Words w;
     w["idx"] = b.idx();
     w["NR"] = std::to_string(nr);
@@ -332,14 +336,20 @@ Result<Bound> bind_wide(const Node2& node, const Product& p, const Bind& b, Conf
     l.in(p.a_input);
   if (constant)
     l.packed(constant);
+  else if (read_in_place)
+    l.in(p.b_input);
   else
     l.scratch(0);
   // Enough work items for every core, as few passes over a panel as that allows.
   int64_t chunks = std::clamp<int64_t>(divide_up(t.units * 4, panels * batches), 1, tiles);
   int64_t rows = divide_up(tiles, chunks) * c.mr;
   add_result(l, p, bound, batches, scratch, t.alignment);
-  for (int64_t v : {p.m, p.n, p.k, p.am, p.ak, rows}) l.scalar(b.index(v));
-  add_batch(b, l, strides, true, panel_floats);
+  for (int64_t v : {p.m, p.n, p.k, p.am, p.ak, rows, read_in_place ? nr : p.k * nr, read_in_place ? p.bk : nr})
+    l.scalar(b.index(v));
+  if (read_in_place)
+    add_batch(b, l, walk, false, 1);
+  else
+    add_batch(b, l, strides, true, panel_floats);
   add_epilogue(l, node.epilogue.get());
   l.items({panels, divide_up(p.m, rows), batches});
   bound.launches.push_back(std::move(l));

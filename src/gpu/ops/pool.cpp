@@ -1,4 +1,4 @@
-// Pooling: one work item an output.
+// Pooling.
 #include <algorithm>
 
 #include "gpu/ops/ops.hpp"
@@ -32,6 +32,58 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT x, GLOBAL float* RESTRICT y, 
     }
   }
   y[o] = ${finish};
+}
+)";
+
+// The same for processors: one work item a row of outputs, W of them at once where their windows lie inside the row.
+constexpr const char* kPoolRows = R"(
+KERNEL void ${kernel}(GLOBAL const float* RESTRICT x, GLOBAL float* RESTRICT y, ${idx} rows, ${idx} D0, ${idx} D1,
+    ${idx} D2, ${idx} O0, ${idx} O1, ${idx} O2, ${idx} B0, ${idx} B1, ${idx} B2, ${idx} A0, ${idx} A1, ${idx} A2) {
+  const ${idx} q = (${idx})GID0, o1 = q % O1, o0 = q / O1 % O0, plane = q / (O1 * O0);
+  if (q >= rows) return;
+  x += plane * D0 * D1 * D2;
+  y += q * O2;
+  for (${idx} o2 = 0; o2 < O2;) {
+    const ${idx} left = o2 * ${S2} - B2;
+    if (left >= 0 && left + (${K2} - 1) * ${L2} + ${S2} * ${W} <= D2 && o2 + ${W} <= O2) {
+      ${V} a = (${V})(${start});
+      int n = 0;
+      for (int k0 = 0; k0 < ${K0}; ++k0) {
+        const ${idx} i0 = o0 * ${S0} - B0 + k0 * ${L0};
+        for (int k1 = 0; k1 < ${K1}; ++k1) {
+          const ${idx} i1 = o1 * ${S1} - B1 + k1 * ${L1};
+          for (int k2 = 0; k2 < ${K2}; ++k2) {
+            const ${idx} i2 = left + k2 * ${L2};
+            if (${inside_pads}) ++n;
+            if (i0 < 0 || i0 >= D0 || i1 < 0 || i1 >= D1) continue;
+            GLOBAL const float* p = x + (i0 * D1 + i1) * D2 + i2;
+            const ${V} v = ${load};
+            ${step}
+          }
+        }
+      }
+      ${store};
+      o2 += ${W};
+      continue;
+    }
+    float a = ${start};
+    int n = 0;
+    for (int k0 = 0; k0 < ${K0}; ++k0) {
+      const ${idx} i0 = o0 * ${S0} - B0 + k0 * ${L0};
+      for (int k1 = 0; k1 < ${K1}; ++k1) {
+        const ${idx} i1 = o1 * ${S1} - B1 + k1 * ${L1};
+        for (int k2 = 0; k2 < ${K2}; ++k2) {
+          const ${idx} i2 = left + k2 * ${L2};
+          if (${inside_pads}) ++n;
+          if (i0 < 0 || i0 >= D0 || i1 < 0 || i1 >= D1 || i2 < 0 || i2 >= D2) continue;
+          const float v = x[(i0 * D1 + i1) * D2 + i2];
+          ${step}
+        }
+      }
+    }
+    y[o2] = ${finish};
+    ++o2;
+  }
 }
 )";
 
@@ -88,11 +140,20 @@ Made make_pool(const Make& m, bool average) {
     // What counts for the mean: the picture, with its pads where they are asked for.
     w["inside_pads"] = p.include_pad ? "i0 < D0 + A0 && i1 < D1 + A1 && i2 < D2 + A2"
                                      : "i0 >= 0 && i0 < D0 && i1 >= 0 && i1 < D1 && i2 >= 0 && i2 < D2";
-    Launch launched = launch("pool", kPool, w);
-    launched.in(0).out(0).scalar(b.index(product(y)));
+    const int width = b.traits.vector();
+    const bool rows = b.traits.wide && s[2] <= 2;
+    const int64_t items = rows ? product(y) / out[2] : product(y);
+    w["V"] = vector_type(width);
+    w["W"] = std::to_string(width);
+    w["load"] = s[2] == 1 ? vector_load(width, "p")
+                          : "(" + vector_type(width) + ")(" + vector_load(width, "p") + ".even, " +
+                                vector_load(width, "p + " + std::to_string(width)) + ".even)";
+    w["store"] = vector_store(width, w["finish"], "y + o2");
+    Launch launched = launch(rows ? "pool_rows" : "pool", rows ? kPoolRows : kPool, w);
+    launched.in(0).out(0).scalar(b.index(items));
     for (const auto* list : {&in, &out, &before, &after})
       for (int64_t v : *list) launched.scalar(b.index(v));
-    launched.items({product(y)}, {group_for(b.traits, product(y))});
+    launched.items({items}, {rows ? 1 : group_for(b.traits, items)});
     bound.flops = double(product(y)) * double(k[0] * k[1] * k[2]);
     bound.launches.push_back(std::move(launched));
     return bound;

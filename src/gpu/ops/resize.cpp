@@ -18,6 +18,18 @@ KERNEL void ${kernel}(GLOBAL const ${T}* RESTRICT in, GLOBAL ${T}* RESTRICT out,
   ${idx} q = o, base = 0;
 ${walk}${loops}${ends}}
 )";
+// The same with a row of the last axis for a work item.
+constexpr const char* kResizeRows = R"(
+KERNEL void ${kernel}(GLOBAL const ${T}* RESTRICT in, GLOBAL ${T}* RESTRICT out, GLOBAL const int* RESTRICT places,
+                      GLOBAL const float* RESTRICT weights, ${idx} count${sizes}) {
+  const ${idx} row = (${idx})GID0;
+  if (row >= count) return;
+  ${idx} q = row, base = 0;
+${walk}  for (${idx} c${last} = 0; c${last} < d${last}; ++c${last}) {
+    const ${idx} o = row * d${last} + c${last};
+${loops}${ends}  }
+}
+)";
 
 }  // namespace
 
@@ -66,9 +78,13 @@ Made make_resize(const Make& m) {
       std::string k = std::to_string(d);
       sizes += ", " + idx + " d" + k + ", " + idx + " s" + k;
       arguments.insert(arguments.end(), {out[d], own[d]});
-      walk += "  const " + idx + " c" + k + " = q % d" + k + "; q /= d" + k + ";\n";
+      const bool looped = b.traits.wide && d + 1 == in.size();
+      if (!looped) walk += "  const " + idx + " c" + k + " = q % d" + k + "; q /= d" + k + ";\n";
       if (in[d] == out[d] && scale[d] == 1) {
-        walk += "  base += c" + k + " * s" + k + ";\n";
+        if (looped)
+          at += " + c" + k + " * s" + k;
+        else
+          walk += "  base += c" + k + " * s" + k + ";\n";
         continue;
       }
       auto taps = AI_VMM_TAKE(resize_taps(*node, ResizeAxis{in[d], out[d], scale[d], 0, 1}));
@@ -90,7 +106,7 @@ Made make_resize(const Make& m) {
       at += " + places[p" + k + "] * s" + k;
       weight += (weight.empty() ? "weights[p" : " * weights[p") + k + "]";
     }
-    Words w{{"idx", idx}, {"sizes", sizes}, {"walk", walk}};
+    Words w{{"idx", idx}, {"sizes", sizes}, {"walk", walk}, {"last", std::to_string(in.size() - 1)}};
     w["T"] = nearest ? raw_type(bytes) : "float";
     if (nearest || weight.empty()) {
       w["loops"] = loops + "  out[o] = in[" + at + "];\n";
@@ -108,8 +124,10 @@ Made make_resize(const Make& m) {
                     [&](void* to) { std::memcpy(to, data, places.size() * 4); });
     };
     MemoryRef p = AI_VMM_TAKE(table(" places", places.data())), f = AI_VMM_TAKE(table(" weights", weights.data()));
-    Launch l = launch("resize", kResize, w);
-    l.in(0).out(0).packed(p).packed(f).scalar(b.index(product(out)));
+    const bool rows = b.traits.wide && !in.empty();
+    const int64_t items = rows ? product(out) / out.back() : product(out);
+    Launch l = launch(rows ? "resize_rows" : "resize", rows ? kResizeRows : kResize, w);
+    l.in(0).out(0).packed(p).packed(f).scalar(b.index(items));
     size_t next = 0;
     for (size_t d = in.size(); d-- > 0;) {
       l.scalar(b.index(arguments[next])).scalar(b.index(arguments[next + 1]));
@@ -117,7 +135,7 @@ Made make_resize(const Make& m) {
       if (in[d] == out[d] && scale[d] == 1) continue;
       l.scalar(int32_t(arguments[next++]));
     }
-    l.items({product(out)}, {group_for(b.traits, product(out))});
+    l.items({items}, {rows ? 1 : group_for(b.traits, items)});
     bound.launches.push_back(std::move(l));
     return bound;
   });

@@ -106,19 +106,23 @@ KERNEL void ${kernel}(GLOBAL const float* RESTRICT in, GLOBAL float* RESTRICT ou
 ${most}${body}}
 )";
 
-// One work item a row whose elements lie `inner` apart.
+// One work item a row, or W rows side by side, whose elements lie `inner` apart.
 constexpr const char* kSoftmaxApart = R"(
 KERNEL void ${kernel}(GLOBAL const float* RESTRICT in, GLOBAL float* RESTRICT out, ${idx} n, ${idx} inner,
-                      ${idx} rows) {
-  const ${idx} row = (${idx})GID0;
-  if (row >= rows) return;
-  const ${idx} base = row / inner * n * inner + row % inner;
+                      ${idx} across, ${idx} items) {
+  const ${idx} item = (${idx})GID0;
+  if (item >= items) return;
+  const ${idx} first = item % across * ${W};
+  const ${idx} base = item / across * n * inner + (first + ${W} > inner ? inner - ${W} : first);
   in += base;
   out += base;
-  float m = -INFINITY, s = 0.0f;
-  for (${idx} i = 0; i < n; ++i) m = fmax(m, in[i * inner]);
-  for (${idx} i = 0; i < n; ++i) s += exp(in[i * inner] - m);
-  for (${idx} i = 0; i < n; ++i) out[i * inner] = ${value};
+  ${V} m = (${V})(-INFINITY), s = (${V})(0.0f);
+  for (${idx} i = 0; i < n; ++i) m = fmax(m, ${load});
+  for (${idx} i = 0; i < n; ++i) s += exp(${load} - m);
+  for (${idx} i = 0; i < n; ++i) {
+    const ${V} v = ${value};
+    ${store};
+  }
 }
 )";
 
@@ -146,12 +150,15 @@ Made softmax(const Make& m, bool logarithm) {
       l.in(0).out(0).scalar(b.index(n)).items({rows * t.group}, {t.group});
       bound.launches.push_back(std::move(l));
     } else {
-      Words w;
-      w["idx"] = b.idx();
-      w["value"] = logarithm ? "in[i * inner] - m - log(s)" : "exp(in[i * inner] - m) / s";
+      const int width = inner >= b.traits.vector() ? b.traits.vector() : 1;
+      const std::string load = vector_load(width, "in + i * inner");
+      Words w{{"idx", b.idx()}, {"V", vector_type(width)}, {"W", std::to_string(width)}, {"load", load}};
+      w["value"] = logarithm ? load + " - m - log(s)" : "exp(" + load + " - m) / s";
+      w["store"] = vector_store(width, "v", "out + i * inner");
+      const int64_t across = divide_up(inner, width), items = product(x) / (n * inner) * across;
       Launch l = launch("softmax_apart", kSoftmaxApart, w);
-      l.in(0).out(0).scalar(b.index(n)).scalar(b.index(inner)).scalar(b.index(rows));
-      l.items({rows}, {group_for(b.traits, rows)});
+      l.in(0).out(0).scalar(b.index(n)).scalar(b.index(inner)).scalar(b.index(across)).scalar(b.index(items));
+      l.items({items}, {width > 1 ? 1 : group_for(b.traits, items)});
       bound.launches.push_back(std::move(l));
     }
     return bound;
