@@ -14,6 +14,7 @@ namespace {
 
 // Functions that one of the two has only.
 struct Cuda {
+  int (*current_context)(void**) = nullptr;
   int (*push)(void*) = nullptr;
   int (*pop)(void**) = nullptr;
   int (*current_device)(int*) = nullptr;
@@ -44,8 +45,8 @@ Gpu::Gpu(Vendor vendor) : vendor_(vendor) {
   if (!find(&field, nvidia ? cuda_name : hip_name)) why_not = "the driver lacks " cuda_name " or " hip_name;
   AIRAMP_GPU_FUNCTIONS(X)
 #undef X
-  bool whole = nvidia ? find(&cuda.push, "cuCtxPushCurrent_v2") && find(&cuda.pop, "cuCtxPopCurrent_v2") &&
-                            find(&cuda.current_device, "cuCtxGetDevice") &&
+  bool whole = nvidia ? find(&cuda.current_context, "cuCtxGetCurrent") && find(&cuda.push, "cuCtxPushCurrent_v2") &&
+                            find(&cuda.pop, "cuCtxPopCurrent_v2") && find(&cuda.current_device, "cuCtxGetDevice") &&
                             find(&cuda.retain_primary, "cuDevicePrimaryCtxRetain") &&
                             find(&cuda.attribute, "cuDeviceGetAttribute")
                       : find(&hip.get_device, "hipGetDevice") && find(&hip.set_device, "hipSetDevice") &&
@@ -79,6 +80,16 @@ int Gpu::current() const {
   int device = -1;
   int error = vendor_ == Vendor::kNvidia ? cuda.current_device(&device) : hip.get_device(&device);
   return error == 0 && device < kMostDevices ? device : -1;
+}
+
+bool Gpu::is_shared(int device) const {
+  if (vendor_ == Vendor::kAmd) return true;
+  void *context = nullptr, *ours = nullptr;
+  std::uintptr_t before = 0;
+  if (cuda.current_context(&context) != 0 || !select(device, &before)) return false;
+  bool same = !context || (cuda.current_context(&ours) == 0 && ours == context);
+  restore(before);
+  return same;
 }
 
 bool Gpu::select(int device, std::uintptr_t* before) const {

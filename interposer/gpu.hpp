@@ -49,6 +49,9 @@ class Gpu {
 
   // The device that this thread works on; -1 if there is none yet.
   int current() const;
+  // Whether this thread works in the context that all who use CUDA's runtime share, and not in one that the program
+  // made: streams of one are strange to the other.
+  bool is_shared(int device) const;
   // Makes a device this thread's; `before` is what restore() needs.
   bool select(int device, std::uintptr_t* before) const;
   void restore(std::uintptr_t before) const;

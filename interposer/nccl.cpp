@@ -358,6 +358,12 @@ int do_or_defer(Record* r, const void* from, void* to, std::size_t count, void* 
   return kNcclSuccess;
 }
 
+// Of a communicator that goes before the group ends.
+void drop_deferred(const Record* r) {
+  for (unsigned i = 0; i < group.deferred.count; i++)
+    if (group.deferred.items[i].record == r) group.deferred.items[i].record = nullptr;
+}
+
 }  // namespace
 
 int on_nccl_unique_id(ncclGetUniqueId_t* function, NcclId* id) {
@@ -431,6 +437,7 @@ int on_nccl_split(ncclCommSplit_t* function, NcclComm comm, int color, int key, 
 
 int on_nccl_destroy(ncclCommDestroy_t* function, NcclComm comm) {
   Record* r = wire_wanted() ? take_record(comm) : nullptr;
+  drop_deferred(r);
   int code = function(comm);
   if (r && r->channel) r->channel->close(true);
   free(r);
@@ -439,7 +446,9 @@ int on_nccl_destroy(ncclCommDestroy_t* function, NcclComm comm) {
 
 // What runs on the device may never end: its memory stays.
 int on_nccl_abort(ncclCommAbort_t* function, NcclComm comm) {
-  if (wire_wanted()) free(take_record(comm));
+  Record* r = wire_wanted() ? take_record(comm) : nullptr;
+  drop_deferred(r);
+  free(r);
   return function(comm);
 }
 

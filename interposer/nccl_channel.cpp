@@ -33,6 +33,9 @@ NcclChannel* NcclChannel::make(int device, int ranks, const char** why_not) {
   *why_not = "no device is selected";
   char architecture[32];
   if (device < 0 || !gpu.architecture(device, architecture, sizeof architecture)) return nullptr;
+  // Ranks of ncclCommInitAll are on devices that this thread does not work on.
+  *why_not = "the program works in a context of its own";
+  if (gpu.current() == device && !gpu.is_shared(device)) return nullptr;
   *why_not = "there are too many kinds of devices";
   KernelCode* code = KernelCode::begin(nccl().vendor, architecture);
   if (!code) return nullptr;

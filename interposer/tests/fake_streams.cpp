@@ -129,6 +129,8 @@ thread_local int selected = 0;
 int current() { return selected; }
 #else
 thread_local std::vector<int> contexts;
+thread_local void* own_context = nullptr;
+thread_local std::vector<void*> before_push;
 int current() { return contexts.empty() ? -1 : contexts.back(); }
 void* context_of(int device) { return reinterpret_cast<void*>(std::uintptr_t{0xc0de} + static_cast<unsigned>(device)); }
 int device_of(void* context) { return static_cast<int>(reinterpret_cast<std::uintptr_t>(context) - 0xc0de); }
@@ -317,12 +319,27 @@ int hipGetDeviceProperties(char* properties, int) {
   return 0;
 }
 #else
-int cuCtxPushCurrent_v2(void* context) { return contexts.push_back(device_of(context)), 0; }
+int cuCtxPushCurrent_v2(void* context) {
+  before_push.push_back(own_context);
+  own_context = nullptr;
+  contexts.push_back(device_of(context));
+  return 0;
+}
 int cuCtxPopCurrent_v2(void** context) {
   if (contexts.empty()) return kNoContext;
   *context = context_of(contexts.back());
   contexts.pop_back();
+  own_context = before_push.back();
+  before_push.pop_back();
   return 0;
+}
+int cuCtxGetCurrent(void** context) {
+  *context = current() < 0 ? nullptr : own_context ? own_context : context_of(current());
+  return 0;
+}
+// A context of the program's own, on device 0, is only told apart here.
+int cuCtxCreate_v2(void** context, unsigned, int) {
+  return *context = own_context = &own_context, contexts.assign(1, 0), 0;
 }
 int cuCtxSetCurrent(void* context) { return contexts.assign(1, device_of(context)), 0; }
 int cuCtxGetDevice(int* device) { return current() < 0 ? kNoContext : (*device = current(), 0); }

@@ -1,7 +1,9 @@
 // A program that uses NCCL on CUDA, or RCCL on HIP, and knows nothing of AIRamp, for fakes of both.
 //
 //   nccl_program CASE LEAST MOST threads N            N ranks, a thread each
-//   nccl_program CASE LEAST MOST group N              N ranks of one thread, in groups
+//   nccl_program CASE LEAST MOST group N              N ranks of one thread, in groups; or initgroup, where they are
+//   also made
+//                                                     in a group
 //   nccl_program CASE LEAST MOST process RANK N FILE  one of N processes; rank 0 writes the unique id into the file
 //
 // Exit 0 if what the case states holds; errors lie between LEAST and MOST. Ranks know each other's inputs, and so the
@@ -61,6 +63,7 @@ int hipSetDevice(int);
 int cuMemcpy(void*, const void*, std::size_t);
 int cuDevicePrimaryCtxRetain(void**, int);
 int cuCtxSetCurrent(void*);
+int cuCtxCreate_v2(void**, unsigned, int);
 #endif
 extern int fake_full_device;
 extern std::atomic<int> fake_nccl_error;
@@ -271,6 +274,40 @@ void two_at_once(const Ranks& ranks, bool grouped, Errors errors) {
   }
 }
 
+// A group with something that is compressed, and something that is not, of which one needs what the group's other ranks
+// do.
+void mixed(const Ranks& ranks, Errors errors) {
+  constexpr std::size_t kCount = 300000;
+  std::vector<float*> memory;
+  std::vector<int*> numbers_of_ranks;
+  for (const Rank& r : ranks) {
+    memory.push_back(static_cast<float*>(r.allocate(kCount * 4)));
+    numbers_of_ranks.push_back(static_cast<int*>(r.allocate(4)));
+    OK(copy(memory.back(), numbers(kCount, 70 + r.rank).data(), kCount * 4));
+    OK(copy(numbers_of_ranks.back(), &r.rank, 4));
+  }
+  OK(ncclGroupStart());
+  for (std::size_t i = 0; i < ranks.size(); i++) {
+    const Rank& r = ranks[i];
+    OK(ncclAllReduce(memory[i], memory[i], kCount, kFloat32, kSum, r.comm, r.stream));
+    OK(ncclAllReduce(numbers_of_ranks[i], numbers_of_ranks[i], 1, kInt32, kSum, r.comm, r.stream));
+  }
+  OK(ncclGroupEnd());
+  std::vector<std::vector<float>> y;
+  int size = ranks[0].size;
+  for (std::size_t i = 0; i < ranks.size(); i++) {
+    int sum = 0;
+    ranks[i].synchronise();
+    y.emplace_back(kCount);
+    OK(copy(y[i].data(), memory[i], kCount * 4));
+    OK(copy(&sum, numbers_of_ranks[i], 4));
+    EXPECT(sum == size * (size - 1) / 2, "%d", sum);
+    deallocate(memory[i]);
+    deallocate(numbers_of_ranks[i]);
+  }
+  check(ranks, y, 70, false, errors);
+}
+
 void sums(const Ranks& ranks, Errors errors) {
   for (std::size_t count : {std::size_t{1} << 18, std::size_t{262147}})
     for (int op : {kSum, kAverage}) {
@@ -281,6 +318,7 @@ void sums(const Ranks& ranks, Errors errors) {
   reduce(ranks, (std::size_t{4} << 20) + 12345, 3, kSum, false, 0, errors);
   two_at_once(ranks, true, errors);
   two_at_once(ranks, false, errors);
+  mixed(ranks, errors);
   for (const Rank& r : ranks) {
     void* memory = r.allocate(64);
     OK(ncclAllReduce(memory, memory, 0, kFloat32, kSum, r.comm, r.stream));
@@ -524,6 +562,10 @@ int main(int argc, char** argv) {
     while (!(in = std::fopen(file.c_str(), "r"))) usleep(1000);
     EXPECT(std::fread(&id, sizeof id, 1, in) == 1, "the id is not whole");
     select(r.rank);
+#ifndef FAKE_HIP
+    void* context = nullptr;
+    if (std::getenv("TEST_OWN_CONTEXT") && r.rank == 0) OK(cuCtxCreate_v2(&context, 0, 0));
+#endif
     if (const char* blocking = std::getenv("TEST_BLOCKING")) {
       Config config = {sizeof(Config), 0, 0, std::atoi(blocking)};
       int code = ncclCommInitRankConfig(&r.comm, r.size, id, r.rank, &config);
@@ -534,11 +576,22 @@ int main(int argc, char** argv) {
     make_stream(r);
     run(what, {r}, errors);
     OK(ncclCommDestroy(r.comm));
-  } else if (mode == "group") {
+  } else if (mode == "group" || mode == "initgroup") {
     Ranks ranks;
     int size = std::atoi(argv[5]);
     std::vector<void*> comms(static_cast<std::size_t>(size));
-    OK(ncclCommInitAll(comms.data(), size, nullptr));
+    if (mode == "group") {
+      OK(ncclCommInitAll(comms.data(), size, nullptr));
+    } else {
+      NcclId id;
+      OK(ncclGetUniqueId(&id));
+      OK(ncclGroupStart());
+      for (int i = 0; i < size; i++) {
+        select(i);
+        OK(ncclCommInitRank(&comms[static_cast<std::size_t>(i)], size, id, i));
+      }
+      OK(ncclGroupEnd());
+    }
     for (int i = 0; i < size; i++) {
       ranks.push_back({i, size, comms[static_cast<std::size_t>(i)]});
       make_stream(ranks.back());

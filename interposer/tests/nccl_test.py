@@ -68,8 +68,8 @@ class Nccl(unittest.TestCase):
         return [AIRAMP, "run", *options, "--report", self.folder / "report.json", "--"]
 
     def test_sums_are_compressed_within_the_bound(self):
-        for vendor, mode, ranks, calls in (("nvidia", "threads", 2, 26), ("nvidia", "group", 3, 39),
-                                           ("amd", "threads", 4, 52), ("amd", "group", 2, 26)):
+        for vendor, mode, ranks, calls in (("nvidia", "threads", 2, 28), ("nvidia", "group", 3, 42), ("nvidia", "initgroup", 2, 28),
+                                           ("amd", "threads", 4, 56), ("amd", "group", 2, 28)):
             with self.subTest(vendor=vendor, mode=mode):
                 hooks, mechanisms = self.run_airamp([ALWAYS], ["sums", *COMPRESSED, mode, ranks], vendor)
                 self.assertEqual(mechanisms["bf16-wire"]["state"], "active")
@@ -81,13 +81,13 @@ class Nccl(unittest.TestCase):
             with self.subTest(vendor):
                 self.run_processes(["sums", *COMPRESSED], [self.airamp(ALWAYS)] * 2, vendor)
                 _, mechanisms = self.read_report(self.folder / "report.json")
-                self.assertEqual(mechanisms["bf16-wire"]["calls"], 26)
+                self.assertEqual(mechanisms["bf16-wire"]["calls"], 28)
 
     def test_other_modes(self):
         for mode, most in (("A", "2.5e-3"), ("D", "2.5e-3")):
             with self.subTest(mode):
                 _, mechanisms = self.run_airamp([ALWAYS, f"--bf16-mode={mode}"], ["sums", "1e-4", most, "threads", 2])
-                self.assertEqual(mechanisms["bf16-wire"]["calls"], 26)
+                self.assertEqual(mechanisms["bf16-wire"]["calls"], 28)
 
     def test_half_the_bytes_are_sent(self):
         sent = {}
@@ -159,6 +159,10 @@ class Nccl(unittest.TestCase):
         self.run_processes(["once", *EXACT], [self.airamp(ALWAYS)] * 2, TEST_BLOCKING="0")
         self.run_processes(["once", *COMPRESSED], [self.airamp(ALWAYS)] * 2, TEST_BLOCKING="1")
 
+    def test_a_context_of_the_programs_own_passes_through(self):
+        said = self.run_processes(["once", *EXACT], [self.airamp(ALWAYS)] * 2, TEST_OWN_CONTEXT="1")
+        self.assertIn("works in a context of its own", said)
+
     def test_codes_of_the_library_arrive(self):
         self.run_airamp([], ["error", 0, 0, "threads", 2])
         self.run_airamp([ALWAYS], ["error", 0, 0, "threads", 2])
@@ -167,7 +171,7 @@ class Nccl(unittest.TestCase):
         for mode in ("threads", "group"):
             _, mechanisms = self.run_airamp(["--shadow"], ["sums", *EXACT, mode, 2])
             shadow = mechanisms["shadow"]
-            self.assertEqual(shadow["calls"], 24)
+            self.assertEqual(shadow["calls"], 26)
             error = float(shadow["reason"].split("error ")[1].split()[0])
             self.assertTrue(1e-4 < error < 1e-2, shadow["reason"])
 
