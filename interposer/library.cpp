@@ -25,6 +25,7 @@ namespace AIRamp::Interposer {
 
 Options options;
 constinit thread_local Thread thread __attribute__((tls_model("initial-exec"))) = {};
+static_assert(kCallCount <= kMaxRows);
 std::atomic<void*> real_functions[kCallCount];
 Range real_ranges[kCallCount];
 
