@@ -15,8 +15,8 @@ ORDER = [{"base"}, {"telemetry"}, {"graph"}, {"ops"}, {"kit"}, {"gpu"}, {"import
          {"place", "certify"}, {"plan"},
          {"runtime"}, {"src"}, {"interposer"}, {"apps", "tests"}]
 RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
-FOR_BACKENDS = {"backend_abi.h", "compute_backend.hpp", "types.hpp"}
-FOR_ALL = {"types.hpp", "backend_abi.h", "compute_backend.hpp", "graph.hpp"}
+FOR_BACKENDS = {"backend_abi.h", "cancel.hpp", "compute_backend.hpp", "types.hpp"}
+FOR_ALL = {"types.hpp", "cancel.hpp", "backend_abi.h", "compute_backend.hpp", "graph.hpp"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 
