@@ -137,6 +137,8 @@ class Host {
     dismiss(guest);
   }
 
+  static bool has_spoken(const Guest& guest) { return guest.stage == kSpoken || guest.stage == kReturned; }
+
   // Everybody's answer is one.
   void decide() {
     if (!verdict_) {
@@ -145,14 +147,14 @@ class Host {
       bool alike = true;
       for (unsigned i = 0; i < count_; i++) {
         const Guest& g = guests_[i];
-        if (g.stage != kSpoken && g.stage != kReturned) continue;
+        if (!has_spoken(g)) continue;
         if (spoken++ == 0) {
           ranks = g.speech.ranks;
           line = g.speech.line_hash;
         }
         alike = alike && g.speech.ranks == ranks && g.speech.line_hash == line;
         for (unsigned j = 0; j < i; j++)
-          alike = alike && (guests_[j].stage == kGone || guests_[j].speech.rank != g.speech.rank);
+          alike = alike && (!has_spoken(guests_[j]) || guests_[j].speech.rank != g.speech.rank);
         returned += g.stage == kReturned;
       }
       bool complete = alike && spoken == ranks && !somebody_left_;
