@@ -1,7 +1,8 @@
 // A fake of NCCL and RCCL for tests of libairamp.so, under their file names: ranks are threads, processes, or both, and
 // talk through shared memory. Collectives happen late, in the order of their stream and of their communicator; groups
 // are started together. Its unique ids are laid out as the real ones: 8 bytes, then an address. What a rank would send
-// by ring algorithms is counted in fake_wire_bytes.
+// by ring algorithms is counted in fake_wire_bytes, and takes the time of a link of FAKE_NCCL_RATE bytes a second, if
+// that is set.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -241,6 +242,12 @@ void collective(const Operation& o) {
   }
 }
 
+// As a link of that many bytes a second, where a test names them.
+void take_time(long bytes) {
+  static const char* rate = std::getenv("FAKE_NCCL_RATE");
+  if (rate) usleep(static_cast<useconds_t>(static_cast<double>(bytes) * 1e6 / std::atof(rate)));
+}
+
 // What one communicator does of a group, as one piece of its stream.
 struct Work {
   Comm* comm;
@@ -252,6 +259,7 @@ struct Work {
     auto* w = static_cast<Work*>(self);
     std::uint64_t ticket = w->captured ? w->comm->tickets++ : w->ticket;
     while (w->comm->serving.load() != ticket) usleep(50);
+    long before = fake_wire_bytes;
     std::vector<Transfer> transfers;
     for (const Operation& o : w->operations) {
       if (o.kind > kReceive) continue;
@@ -263,6 +271,7 @@ struct Work {
     run(transfers, 0);
     for (const Operation& o : w->operations)
       if (o.kind > kReceive) collective(o);
+    take_time(fake_wire_bytes - before);
     w->comm->serving++;
     if (!w->captured) delete w;
   }

@@ -138,6 +138,23 @@ class Nccl(unittest.TestCase):
         _, mechanisms = self.run_airamp(["--bf16-wire"], ["once", *EXACT, "threads", 2])
         self.assertIn("rounding would cost more time", mechanisms["bf16-wire"]["reason"])
 
+    def test_on_a_slow_link_it_pays(self):
+        """2 MB a second, of which one rank's bytes count: rounding would have to be slower than that not to pay."""
+        said = self.run_processes(["once", *COMPRESSED], [self.airamp("--bf16-wire")] * 2, FAKE_NCCL_RATE="2e6")
+        _, mechanisms = self.read_report(self.folder / "report.json")
+        self.assertEqual(mechanisms["bf16-wire"]["calls"], 2, said)
+        self.assertGreater(mechanisms["bf16-wire"]["seconds_saved"], 0)
+
+    def test_profilers_see_ranges(self):
+        log = self.folder / "ranges"
+        self.run_airamp([ALWAYS], ["once", *COMPRESSED, "threads", 2], RANGES=str(log),
+                        NVTX_INJECTION64_PATH=str(BUILD / "lib/profilers/libnvtx_tool.so"))
+        ranges = log.read_text().split("\n")
+        # Each of two ranks measures three times, and sums once.
+        for name in ("Pack", "Sum", "Unpack"):
+            self.assertEqual(ranges.count(f"push AIRamp:BF16-{name}"), 2 * 4)
+        self.assertEqual(ranges.count("pop"), 3 * 2 * 4)
+
     def test_a_rank_without_the_library_makes_all_pass_through(self):
         bare = ["env", "-u", "LD_PRELOAD"]
         said = self.run_processes(["once", *EXACT], [self.airamp(ALWAYS), bare])
