@@ -66,10 +66,11 @@ extern constinit thread_local Thread thread __attribute__((tls_model("initial-ex
 std::atomic<std::uint64_t>* take_lane();
 
 // A hooked call of this thread. Only the outermost is the program's own; what a vendor's library calls from inside is
-// not counted and passes through.
+// not counted and passes through. Always inlined: the compiler would rather not, so many are the wrappers, and a call
+// costs as much as all else here.
 class HookedCall {
  public:
-  explicit HookedCall(Call call) : outermost_(thread.depth++ == 0 && allowed(call)) {
+  [[gnu::always_inline]] explicit HookedCall(Call call) : outermost_(thread.depth++ == 0 && allowed(call)) {
     if (!outermost_) return;
     auto& count = (thread.calls ? thread.calls : take_lane())[row_of(call)];
     if (thread.shares) {
@@ -78,11 +79,11 @@ class HookedCall {
       count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
   }
-  ~HookedCall() { thread.depth--; }
+  [[gnu::always_inline]] ~HookedCall() { thread.depth--; }
   HookedCall(const HookedCall&) = delete;
   HookedCall& operator=(const HookedCall&) = delete;
 
-  bool handles(Call call) const { return outermost_ || (handled_inside(call) && allowed(call)); }
+  [[gnu::always_inline]] bool handles(Call call) const { return outermost_ || (handled_inside(call) && allowed(call)); }
 
  private:
   static bool allowed(Call call) { return options.allowed[kCallApis[static_cast<unsigned>(call)]]; }
