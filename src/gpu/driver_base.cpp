@@ -50,7 +50,8 @@ Status DriverBase::load(std::span<const Source> kernels) {
   if (host_->log) host_->log(host_->user, 1, line.data(), line.size());
   // Several programs, so that several threads can compile; few, because each brings costs of its own.
   constexpr size_t kKernelsPerThread = 8;
-  const size_t parts = std::clamp<size_t>(missing.size() / kKernelsPerThread, 1, std::thread::hardware_concurrency());
+  const size_t parts =
+      std::clamp<size_t>(missing.size() / kKernelsPerThread, 1, std::max(1u, std::thread::hardware_concurrency()));
   struct Part {
     std::string text;
     StoredProgram kept;
