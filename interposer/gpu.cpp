@@ -33,9 +33,8 @@ bool find(F** function, const char* name) {
   return *function;
 }
 
-constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
-constexpr int kMostDevices = 64;
-void* primary_contexts[kMostDevices];  // retained once, for good
+constexpr int kMajor = 75, kMinor = 76;     // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
+void* primary_contexts[Gpu::kMostDevices];  // retained once, for good
 
 }  // namespace
 

@@ -37,6 +37,8 @@ constexpr unsigned kNonBlockingStream = 1, kEventWithoutTiming = 2;  // the same
 
 class Gpu {
  public:
+  static constexpr int kMostDevices = 64;
+
   // Ask `why_not` before anything else of it.
   static const Gpu& of(Vendor vendor);
 

@@ -47,9 +47,10 @@ Record* take_record(NcclComm comm) {
   return r;
 }
 
-// A communicator that is being made.
+// A communicator that is being made. What is needed afterwards is had before others count on it.
 struct Newcomer {
   NcclComm* place;  // where the library puts it
+  Record* record;   // not yet among the others
   std::uint64_t clique;
   NcclChannel* channel;
   const char* why_not;
@@ -73,15 +74,16 @@ struct List {
   T* items;
   unsigned count, room;
 
-  T* add() {
-    if (count == room) {
-      auto* more = static_cast<T*>(realloc(static_cast<void*>(items), (room + 16) * sizeof(T)));
-      if (!more) return nullptr;
-      items = more;
-      room += 16;
-    }
-    return &items[count++];
+  // Makes room for one more.
+  bool reserve() {
+    if (count < room) return true;
+    auto* more = static_cast<T*>(realloc(static_cast<void*>(items), (room + 16) * sizeof(T)));
+    if (!more) return false;
+    items = more;
+    room += 16;
+    return true;
   }
+  T* add() { return reserve() ? &items[count++] : nullptr; }
 };
 
 // Groups belong to threads.
@@ -108,13 +110,9 @@ bool usable() {
   return false;
 }
 
-void enter(const Newcomer& n, NcclComm comm) {
-  auto* r = static_cast<Record*>(calloc(1, sizeof(Record)));
-  if (!r) {
-    // Other ranks count on us.
-    say("The host has no memory left for a communicator that compresses.");
-    abort();
-  }
+void enter(Newcomer& n, NcclComm comm) {
+  Record* r = n.record;
+  n.record = nullptr;
   r->comm = comm;
   r->clique = n.clique;
   r->channel = n.channel;
@@ -135,13 +133,13 @@ void enter(const Newcomer& n, NcclComm comm) {
 // Brings all ranks of a communicator together that are among the newcomers of this thread. An error of the library's at
 // this point is one that its next call returns as well.
 void bring_together(Newcomer* all, unsigned count, unsigned first) {
-  auto* channels = static_cast<NcclChannel**>(calloc(count, sizeof(NcclChannel*)));
-  auto* comms = static_cast<NcclComm*>(calloc(count, sizeof(NcclComm)));
-  auto* stand_ins = static_cast<char*>(calloc(count, sizeof(NcclChannel)));
-  if (!channels || !comms || !stand_ins) abort();
+  constexpr int kMost = Gpu::kMostDevices;  // each rank of a communicator has a device for itself
+  NcclChannel* channels[kMost] = {};
+  NcclComm comms[kMost] = {};
+  alignas(NcclChannel) char stand_ins[kMost * sizeof(NcclChannel)];
   int n = 0;
   bool ready = true, all_ready = false;
-  for (unsigned i = first; i < count; i++) {
+  for (unsigned i = first; i < count && n < kMost; i++) {
     Newcomer& c = all[i];
     if (c.clique != all[first].clique || (!c.channel && !c.parent)) continue;
     comms[n] = *c.place;
@@ -164,9 +162,6 @@ void bring_together(Newcomer* all, unsigned count, unsigned first) {
     c.parent = nullptr;
     enter(c, *c.place);
   }
-  free(channels);
-  free(comms);
-  free(stand_ins);
 }
 
 // After the real library has made communicators, for all of this thread's at once.
@@ -208,16 +203,29 @@ void settle(Newcomer* all, unsigned count, int code) {
       enter(n, *n.place);
     }
   }
+  for (unsigned i = 0; i < count; i++) free(all[i].record);
+}
+
+// A newcomer, with its record, and room in the group; false if the host has no memory for them.
+bool announce(Newcomer* n, NcclComm* place, std::uint64_t clique) {
+  *n = {place, static_cast<Record*>(calloc(1, sizeof(Record))), clique, nullptr, nullptr, -1, nullptr};
+  if (n->record && (group.depth == 0 || group.newcomers.reserve())) return true;
+  free(n->record);
+  return false;
+}
+
+// One that does not come.
+void dismiss(Newcomer& n) {
+  if (n.meeting >= 0) meeting::leave(n.meeting);
+  if (n.channel) n.channel->close(false);
+  free(n.record);
 }
 
 // Now, or at the end of the group.
 void welcome(const Newcomer& n, int code) {
   if (group.depth > 0 && code == kNcclSuccess) {
-    if (Newcomer* place = group.newcomers.add()) {
-      *place = n;
-      return;
-    }
-    abort();  // other ranks count on us
+    *group.newcomers.add() = n;
+    return;
   }
   Newcomer one = n;
   settle(&one, 1, code);
@@ -241,8 +249,8 @@ bool is_non_blocking(const void* config) {
 template <class Real>
 int init(NcclComm* comm, int ranks, const NcclId& id, int rank, const void* config, Real&& real_call) {
   const char* terms = usable() ? wire_terms() : nullptr;
-  if (!terms || !comm) return real_call();
-  Newcomer n = {comm, 14695981039346656037u, nullptr, nullptr, -1, nullptr};
+  Newcomer n;
+  if (!terms || !comm || !announce(&n, comm, 14695981039346656037u)) return real_call();
   for (std::size_t i = 0; i < sizeof id.internal; i += 8) {
     std::uint64_t word;
     memcpy(&word, id.internal + i, 8);
@@ -268,8 +276,7 @@ int init(NcclComm* comm, int ranks, const NcclId& id, int rank, const void* conf
   int code = real_call();
   if (code == kNcclInProgress) {
     // Was asked for in a way that nobody knew of; the others learn that this rank has left.
-    if (n.meeting >= 0) meeting::leave(n.meeting);
-    if (n.channel) n.channel->close(false);
+    dismiss(n);
     return code;
   }
   welcome(n, code);
@@ -388,13 +395,18 @@ int on_nccl_init_all(ncclCommInitAll_t* function, NcclComm* comms, int count, co
   int code = function(comms, count, devices);
   if (code != kNcclSuccess || !usable() || !wire_terms() || !comms || count < 1) return code;
   static std::atomic<std::uint64_t> made;
-  auto* all = static_cast<Newcomer*>(calloc(static_cast<std::size_t>(count), sizeof(Newcomer)));
-  if (!all) return code;
+  auto* all = static_cast<Newcomer*>(calloc(static_cast<unsigned>(count), sizeof(Newcomer)));
+  int announced = 0;
+  std::uint64_t clique = mix(1, made.fetch_add(1));
+  while (all && announced < count && announce(&all[announced], &comms[announced], clique)) announced++;
+  if (announced < count) {
+    for (int i = 0; i < announced; i++) dismiss(all[i]);
+    free(all);
+    return code;
+  }
   bool whole = count > 1 && count <= NcclChannel::kMaxRanks && !is_non_blocking(nullptr);
   const char* why_not = count == 1 ? "the communicator has one rank only" : "its ranks cannot be brought together";
-  std::uint64_t clique = mix(1, made.fetch_add(1));
   for (int i = 0; i < count; i++) {
-    all[i] = {&comms[i], clique, nullptr, nullptr, -1, nullptr};
     if (whole) all[i].channel = NcclChannel::make(devices ? devices[i] : i, count, &why_not);
     whole = all[i].channel;
   }
@@ -412,9 +424,11 @@ int on_nccl_init_all(ncclCommInitAll_t* function, NcclComm* comms, int count, co
 int on_nccl_split(ncclCommSplit_t* function, NcclComm comm, int color, int key, NcclComm* child, void* config) {
   Record* parent = usable() && child ? record_of(comm) : nullptr;
   if (!parent) return function(comm, color, key, child, config);
-  Newcomer n = {child,   mix(mix(parent->clique, parent->splits++), static_cast<std::uint64_t>(color)),
-                nullptr, parent->why_not,
-                -1,      nullptr};
+  Newcomer n;
+  // Others may count on this rank already: it cannot pass through alone.
+  if (!announce(&n, child, mix(mix(parent->clique, parent->splits++), static_cast<std::uint64_t>(color))))
+    return kNcclSystemError;
+  n.why_not = parent->why_not;
   bool follows = parent->channel && !is_non_blocking(config);
   if (follows && color >= 0) {
     int device = 0;
@@ -428,7 +442,7 @@ int on_nccl_split(ncclCommSplit_t* function, NcclComm comm, int color, int key, 
   *child = nullptr;
   int code = function(comm, color, key, child, config);
   if (code == kNcclInProgress) {
-    if (n.channel) n.channel->close(false);
+    dismiss(n);
     return code;
   }
   welcome(n, code);
@@ -483,7 +497,10 @@ int on_nccl_group_end(ncclGroupEnd_t* function) {
 // Ends a group that is not run.
 int on_nccl_group_simulate_end(ncclGroupSimulateEnd_t* function, void* info) {
   int code = function(info);
-  if (group.depth > 0 && --group.depth == 0) group.deferred.count = 0;
+  if (group.depth > 0 && --group.depth == 0) {
+    for (unsigned i = 0; i < group.newcomers.count; i++) dismiss(group.newcomers.items[i]);
+    group.newcomers.count = group.deferred.count = 0;
+  }
   return code;
 }
 
