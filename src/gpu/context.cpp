@@ -7,6 +7,7 @@
 
 #include "ai_vmm/cancel.hpp"
 #include "base/config.hpp"
+#include "base/log.hpp"
 #include "base/numbers.hpp"
 #include "gpu/program.hpp"
 #include "kit/offsets.hpp"
@@ -57,6 +58,11 @@ struct Context::Impl {
   MemoryRef arena, fault;
   std::vector<int64_t> capacity;
   bool planned = false, bound = false;
+
+  // From the second run of equal sizes on, where the queue can: all launches as one, with the memory that they use.
+  std::unique_ptr<Recording> recording;
+  std::vector<MemoryRef> recorded_memory, last_memory;
+  bool recordable = true;
 
   explicit Impl(std::shared_ptr<const Program> prog) : program(std::move(prog)), p(*program), driver(*program->driver) {
     exprs.assign(p.exprs.size(), kUnknown);
@@ -270,6 +276,8 @@ struct Context::Impl {
 
   Status bind(std::span<const Tensor> inputs) {
     AI_VMM_TRY(bind_inputs(inputs));
+    recording = nullptr;
+    last_memory.clear();
     calls.clear();
     parts.clear();
     bounds.clear();
@@ -435,7 +443,7 @@ struct Context::Impl {
       }
       if (!p.output_copy[k]) memory[size_t(p.slots[v].root)] = results[k];
     }
-    AI_VMM_TRY(launch_all(cancel));
+    AI_VMM_TRY(launch_or_replay(cancel));
     bool waited = false;  // for all: a read waits for what is before it
     for (size_t k = 0; k < outputs.size(); ++k) {
       size_t v = size_t(p.outputs[k]);
@@ -469,6 +477,33 @@ struct Context::Impl {
     const int32_t none = 0;
     AI_VMM_TRY(queue->write(*fault, &none, sizeof none));
     return Status(Code::out_of_range, p.steps[size_t(step) - 1].label + ": an index is outside its axis.");
+  }
+
+  Status launch_or_replay(const volatile int32_t* cancel) {
+    if (!recordable || !queue->records() || profile_wanted() || calls.empty()) return launch_all(cancel);
+    std::vector<MemoryRef> moving;
+    for (const Prepared& c : calls)
+      for (auto [argument, root] : c.moving) moving.push_back(memory[size_t(root)]);
+    if (cancel && *cancel) return launch_all(cancel);
+    if (recording && moving == recorded_memory) return queue->replay(*recording);
+    recording = nullptr;
+    const bool again = moving == last_memory;
+    last_memory = moving;
+    if (!again) return launch_all(cancel);
+    AI_VMM_TRY(queue->begin_recording());
+    Status launched = launch_all(nullptr);
+    auto recorded = queue->end_recording();
+    if (launched.ok() && recorded.ok()) {
+      recording = std::move(*recorded);
+      recorded_memory = std::move(moving);
+      return queue->replay(*recording);
+    }
+    recordable = false;
+    const Status& why = launched.ok() ? recorded.status() : launched;
+    if (why.device_state() != DeviceState::ok) return why.copy();
+    log(LogLevel::warning,
+        "The launches of " + p.name + " cannot be recorded, and are made one by one: " + why.message());
+    return launch_all(cancel);
   }
 
   Status launch_all(const volatile int32_t* cancel) {

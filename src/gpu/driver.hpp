@@ -52,6 +52,12 @@ class Call {
   virtual Status set(size_t argument, const Scalar& value) = 0;
 };
 
+// Launches noted once, to be done again as one.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
 // Runs what it is given in order.
 class Queue {
  public:
@@ -63,6 +69,14 @@ class Queue {
   virtual Status read(const Memory& from, void* to, int64_t bytes, int64_t at = 0) = 0;
   virtual Status copy(const Memory& from, Memory& to, int64_t bytes, int64_t from_at = 0, int64_t to_at = 0) = 0;
   virtual Status finish() = 0;
+
+  // Launches between begin_recording and end_recording are noted and not done. Nothing else may be asked in between.
+  virtual bool records() const { return false; }
+  virtual Status begin_recording() { return Status(Code::unimplemented, "The queue records nothing."); }
+  virtual Result<std::unique_ptr<Recording>> end_recording() {
+    return Status(Code::unimplemented, "The queue records nothing.");
+  }
+  virtual Status replay(Recording&) { return Status(Code::unimplemented, "The queue records nothing."); }
 };
 
 struct Source {  // of one kernel

@@ -64,7 +64,7 @@ Status DriverBase::load(std::span<const Source> kernels) {
   for (const auto& [name, body] : missing) {
     Part& p = work[n++ % parts];
     p.kept.kernels.push_back(name);
-    p.text += *body + "\n";
+    p.text += "// kernel " + name + "\n" + *body + "\n";
   }
   auto compile = [this](Part& p) {
     auto made = program_from_text(p.text, p.kept.data);

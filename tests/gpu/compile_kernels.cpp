@@ -1,7 +1,7 @@
 // Compiles kernel texts for GPUs that need not be there: `compile_kernels FOLDER cuda 300 sm_80 sm_90`; at least 300
 // are expected.
 //
-// FOLDER/texts is what the setting kernel_folder collected while the same texts computed right results elsewhere. What
+// FOLDER/cuda is what the setting kernel_folder collected while the kernels ran on the emulator. What
 // compiled once is noted in FOLDER/compiled under a hash of compiler, target and text, and not compiled again. Nothing
 // is run here. Exit status 77: the compiler is not installed.
 #include <sys/wait.h>
@@ -49,12 +49,12 @@ int compile_all(const Compiler& compiler, Dialect dialect, const std::string& ar
   const auto start = Clock::now();
   std::vector<Kernel> fresh;
   const std::string common = compiler.version() + architecture + prelude(dialect, true);
-  for (const auto& [name, text] : texts) {
+  for (const auto& [kernel, text] : texts) {
     const std::string all = common + text;
     char file[24];
     std::snprintf(file, sizeof file, "%016llx",
                   static_cast<unsigned long long>(hash_bytes(std::as_bytes(std::span(all)))));
-    if (!fs::exists(notes / file)) fresh.push_back({name, text, notes / file});
+    if (!fs::exists(notes / file)) fresh.push_back({kernel, text, notes / file});
   }
   size_t wrong = 0;
   // Many kernels a program: the prelude is parsed once for all. One that fails is found by compiling each alone.
@@ -93,12 +93,12 @@ int main(int argc, char** argv) {
 
   std::map<std::string, std::string> texts;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder / "texts", error)) {
+  for (const auto& entry : fs::directory_iterator(folder / name, error)) {
     std::ifstream in(entry.path());
     texts[entry.path().stem()] = {std::istreambuf_iterator<char>(in), {}};
   }
   if (texts.size() < least)
-    return complain((folder / "texts").string() + " holds " + std::to_string(texts.size()) + " kernels; at least " +
+    return complain((folder / name).string() + " holds " + std::to_string(texts.size()) + " kernels; at least " +
                     std::to_string(least) + " are expected.");
   fs::create_directories(folder / "compiled");
 

@@ -1,37 +1,16 @@
-// Every kernel on the first OpenCL device, in both kinds, against the reference semantics of its operator.
+// Every kernel against the reference semantics of its operator: in both kinds on the first OpenCL device, and on what
+// other programs put in its place (gpu/testing/kernel_device.hpp).
 #include <gtest/gtest.h>
 
-#include <unistd.h>
-
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 
-#include "ai_vmm/compute_backend.hpp"
-#include "backends/opencl/driver.hpp"
 #include "base/numbers.hpp"
 #include "gpu/program.hpp"
+#include "gpu/testing/kernel_device.hpp"
 #include "ops/op.hpp"
 
 namespace ai_vmm::opencl {
 namespace {
-
-const AiVmmHost& host() {
-  static const AiVmmHost h = backend::make<AiVmmHost>();
-  return h;
-}
-
-std::shared_ptr<gpu::Driver> driver(bool wide) {
-  static std::shared_ptr<gpu::Driver> drivers[2];
-  auto& d = drivers[wide];
-  if (!d) {
-    auto devices = find_devices();
-    if (!devices.ok() || (*devices).empty()) return nullptr;
-    auto opened = open_driver((*devices)[0], &host(), wide);
-    if (opened.ok()) d = *opened;
-  }
-  return d;
-}
 
 // Normal numbers; integers below `n`.
 Tensor floats(Shape shape, uint64_t seed = 1, DType dtype = DType::f32) {
@@ -112,10 +91,10 @@ Status run(const Case& c, bool wide) {
   AI_VMM_TRY(infer_types(g));
   Random random;
   auto expected = AI_VMM_TAKE(evaluate(g.nodes[0], data, random));
-  for (const auto& verdict : gpu::query(g, driver(wide)->traits()))
+  for (const auto& verdict : gpu::query(g, kernel_device(wide)->traits()))
     if (verdict.reason != AI_VMM_SUPPORTED)
       return Status(Code::unimplemented, std::string("refused: ") + (verdict.detail ? verdict.detail : ""));
-  auto program = AI_VMM_TAKE(gpu::Program::compile(std::move(g), driver(wide), {.deterministic = true}));
+  auto program = AI_VMM_TAKE(gpu::Program::compile(std::move(g), kernel_device(wide), {.deterministic = true}));
   auto context = AI_VMM_TAKE(gpu::Context::make(program));
   for (int turn = 0; turn < 2; ++turn) {  // the second run reuses everything
     std::vector<Tensor> results(out.size());
@@ -134,7 +113,7 @@ Status run(const Case& c, bool wide) {
 class Kernels : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(driver(GetParam())) << "There is no OpenCL device; scripts/setup.sh installs PoCL, which makes one.";
+    ASSERT_TRUE(kernel_device(GetParam())) << "There is no device; scripts/setup.sh installs PoCL, which makes one.";
   }
   void check(const std::vector<Case>& cases) {
     for (size_t i = 0; i < cases.size(); ++i) {
@@ -143,7 +122,8 @@ class Kernels : public testing::TestWithParam<bool> {
     }
   }
 };
-INSTANTIATE_TEST_SUITE_P(, Kernels, testing::Bool(), [](const auto& info) { return info.param ? "Wide" : "Lanes"; });
+INSTANTIATE_TEST_SUITE_P(, Kernels, testing::ValuesIn(kernel_kinds()),
+                         [](const auto& info) { return info.param ? "Wide" : "Lanes"; });
 
 using I = int64_t;
 using L = std::vector<int64_t>;
@@ -371,7 +351,7 @@ TEST_P(Kernels, AnIndexOutsideItsAxisFailsTheRun) {
   g.outputs = {y};
   g.add_node("Gather", {data, index}, {y}).def = find_op("", "Gather");
   ASSERT_TRUE(infer_types(g).ok());
-  auto program = gpu::Program::compile(std::move(g), driver(GetParam()), {});
+  auto program = gpu::Program::compile(std::move(g), kernel_device(GetParam()), {});
   ASSERT_TRUE(program.ok());
   auto context = gpu::Context::make(*program);
   ASSERT_TRUE(context.ok());
@@ -384,31 +364,6 @@ TEST_P(Kernels, AnIndexOutsideItsAxisFailsTheRun) {
     std::vector<Tensor> in{floats({4}), ints({0, wrong})};
     EXPECT_EQ((*context)->run(in, slots, nullptr).code(), wrong == 1 ? Code::ok : Code::out_of_range) << wrong;
   }
-}
-
-// Each turn is a new process as far as the driver knows.
-TEST(SecondStart, ProgramsOfTheFirstAreTakenWhateverTheSet) {
-  auto devices = find_devices();
-  ASSERT_TRUE(devices.ok() && !(*devices).empty());
-  const std::string folder = testing::TempDir() + "opencl_second_start_" + std::to_string(getpid());
-  const char* before = std::getenv("XDG_CACHE_HOME");
-  const std::string kept = before ? before : "";
-  setenv("XDG_CACHE_HOME", folder.c_str(), 1);
-  auto kernel = [](const std::string& name) {
-    return gpu::Source{name, "KERNEL void " + name + "(GLOBAL float* x) { x[GID0] = 1.0f; }"};
-  };
-  const std::vector<gpu::Source> sets[] = {{kernel("a"), kernel("b")}, {kernel("b")}, {kernel("b"), kernel("c")}};
-  std::vector<int64_t> compiled;
-  for (const auto& set : sets) {
-    auto opened = open_driver((*devices)[0], &host(), true);
-    ASSERT_TRUE(opened.ok());
-    ASSERT_TRUE((*opened)->load(set).ok());
-    for (const gpu::Source& s : set) EXPECT_TRUE((*opened)->call(s.name).ok()) << s.name;
-    compiled.push_back((*opened)->compilations());
-  }
-  before ? setenv("XDG_CACHE_HOME", kept.c_str(), 1) : unsetenv("XDG_CACHE_HOME");
-  std::filesystem::remove_all(folder);
-  EXPECT_EQ(compiled, (std::vector<int64_t>{2, 0, 1}));
 }
 
 }  // namespace

@@ -23,6 +23,10 @@ struct DeviceApi : Library {
 
 #define ROW(signature, name, cuda_name, hip_name) \
   Symbol<signature> name { this, dialect == Dialect::cuda ? cuda_name : hip_name }
+#define ROW_CUDA(signature, name, cuda_name) \
+  Symbol<signature> name { this, cuda_name, dialect == Dialect::cuda ? required : optional }
+#define ROW_HIP(signature, name, hip_name) \
+  Symbol<signature> name { this, hip_name, dialect == Dialect::hip ? required : optional }
 #define ROW_OPTIONAL(signature, name, cuda_name, hip_name) \
   Symbol<signature> name { this, dialect == Dialect::cuda ? cuda_name : hip_name, optional }
 
@@ -35,8 +39,10 @@ struct DeviceApi : Library {
   ROW(int(char* text, int size, int device), device_pci, "cuDeviceGetPCIBusId", "hipDeviceGetPCIBusId");
   ROW(int(size_t* bytes, int device), device_memory, "cuDeviceTotalMem_v2", "hipDeviceTotalMem");
   ROW(int(int* value, int attribute, int device), device_attribute, "cuDeviceGetAttribute", "hipDeviceGetAttribute");
-  ROW(int(Handle* context, int device), context_retain, "cuDevicePrimaryCtxRetain", "hipDevicePrimaryCtxRetain");
-  ROW(int(Handle context), context_current, "cuCtxSetCurrent", "hipCtxSetCurrent");
+  // What calls of a thread act on: a context with CUDA, a device with HIP.
+  ROW_CUDA(int(Handle* context, int device), context_retain, "cuDevicePrimaryCtxRetain");
+  ROW_CUDA(int(Handle context), context_current, "cuCtxSetCurrent");
+  ROW_HIP(int(int device), device_current, "hipSetDevice");
 
   // Streams and events
   ROW(int(Handle* stream, unsigned flags), stream_create, "cuStreamCreate", "hipStreamCreateWithFlags");
@@ -71,7 +77,7 @@ struct DeviceApi : Library {
           unsigned group_z, unsigned shared_bytes, Handle stream, void** arguments, void** extra),
       launch, "cuLaunchKernel", "hipModuleLaunchKernel");
 
-  // Graphs: launches recorded once and started as one
+  // Graphs: work recorded once and started as one
   ROW_OPTIONAL(int(Handle stream, int mode), capture_begin, "cuStreamBeginCapture_v2", "hipStreamBeginCapture");
   ROW_OPTIONAL(int(Handle stream, Handle* graph), capture_end, "cuStreamEndCapture", "hipStreamEndCapture");
   ROW_OPTIONAL(int(Handle* executable, Handle graph, unsigned long long flags), graph_instantiate,
@@ -80,9 +86,8 @@ struct DeviceApi : Library {
   ROW_OPTIONAL(int(Handle executable, Handle stream), graph_launch, "cuGraphLaunch", "hipGraphLaunch");
   ROW_OPTIONAL(int(Handle executable), graph_free, "cuGraphExecDestroy", "hipGraphExecDestroy");
 
-  // The one function whose shape differs.
-  ROW_OPTIONAL(int(int error, const char** text), error_name_cuda, "cuGetErrorName", "");
-  ROW_OPTIONAL(const char*(int error), error_name_hip, "", "hipGetErrorName");
+  ROW_CUDA(int(int error, const char** text), error_name_cuda, "cuGetErrorName");
+  ROW_HIP(const char*(int error), error_name_hip, "hipGetErrorName");
 
   // Attribute numbers: cudaDeviceAttr and hipDeviceAttribute_t count differently.
   int attribute(int cuda, int hip, int device) const {
@@ -125,6 +130,8 @@ struct CompilerApi : Library {
   ROW(int(Handle program, char* code), code, "nvrtcGetCUBIN", "hiprtcGetCode");
   ROW(const char*(int error), error_text, "nvrtcGetErrorString", "hiprtcGetErrorString");
 #undef ROW
+#undef ROW_CUDA
+#undef ROW_HIP
 #undef ROW_OPTIONAL
 };
 

@@ -1,5 +1,7 @@
 #include "gpu/module/compiler.hpp"
 
+#include <mutex>
+
 #include "base/python_packages.hpp"
 #include "base/text.hpp"
 #include "gpu/module/api.hpp"
@@ -47,6 +49,10 @@ Result<std::unique_ptr<Compiler>> Compiler::load(Dialect dialect, const std::str
 
 Result<std::string> Compiler::compile(const std::string& text, const std::string& architecture) const {
   const bool cuda = api_->dialect == Dialect::cuda;
+  // NVRTC takes calls from several threads at once; nothing of the kind is promised of hiprtc.
+  static std::mutex one;
+  std::unique_lock<std::mutex> lock(one, std::defer_lock);
+  if (!cuda) lock.lock();
   Handle program = nullptr;
   auto failed = [&](const char* what, int error) {
     std::string log;

@@ -1,6 +1,8 @@
 #include "gpu/module/driver.hpp"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -61,10 +63,16 @@ Result<const DeviceApi*> device_api(Dialect dialect) {
 // What outlives calls: memory may be released after the driver.
 struct Shared {
   const DeviceApi& api;
+  const int device;
   Handle context = nullptr;
   Handle memory_stream = nullptr;  // on which memory is taken and given back
-  // Calls act on the thread's current context; the caller's threads come and go.
-  void enter() const { api.context_current(context); }
+  // Calls act on what is current in the thread; the caller's threads come and go.
+  void enter() const {
+    if (api.dialect == Dialect::cuda)
+      api.context_current(context);
+    else
+      api.device_current(device);
+  }
   Status check(int error, const std::string& what) const { return failure(api, error, what); }
   ~Shared() {
     enter();
@@ -192,6 +200,19 @@ class Staging {
   size_t turn_ = 0;
 };
 
+class RecordedGraph : public Recording {
+ public:
+  RecordedGraph(SharedRef s, Handle e) : executable(e), shared_(std::move(s)) {}
+  ~RecordedGraph() override {
+    shared_->enter();
+    shared_->api.graph_free(executable);
+  }
+  const Handle executable;
+
+ private:
+  SharedRef shared_;
+};
+
 class Stream : public Queue {
  public:
   Stream(SharedRef s, Handle stream) : shared_(std::move(s)), stream_(stream), staging_(*shared_) {}
@@ -233,6 +254,30 @@ class Stream : public Queue {
   Status finish() override {
     shared_->enter();
     return shared_->check(shared_->api.stream_wait(stream_), "waiting for the device");
+  }
+
+  bool records() const override {
+    const DeviceApi& api = shared_->api;
+    return api.capture_begin && api.capture_end && api.graph_instantiate && api.graph_destroy && api.graph_launch &&
+           api.graph_free;
+  }
+  Status begin_recording() override {
+    shared_->enter();
+    return shared_->check(shared_->api.capture_begin(stream_, DeviceApi::kCaptureThreadLocal), "recording a graph");
+  }
+  Result<std::unique_ptr<Recording>> end_recording() override {
+    shared_->enter();
+    Handle graph = nullptr, executable = nullptr;
+    AI_VMM_TRY(shared_->check(shared_->api.capture_end(stream_, &graph), "ending a graph"));
+    int error = shared_->api.graph_instantiate(&executable, graph, 0);
+    shared_->api.graph_destroy(graph);
+    AI_VMM_TRY(shared_->check(error, "making a graph that runs"));
+    return std::unique_ptr<Recording>(new RecordedGraph(shared_, executable));
+  }
+  Status replay(Recording& recording) override {
+    shared_->enter();
+    return shared_->check(shared_->api.graph_launch(static_cast<RecordedGraph&>(recording).executable, stream_),
+                          "starting a graph");
   }
 
  private:
@@ -319,6 +364,16 @@ struct ModuleDevice {
   int64_t memory_bytes = 0;
 };
 
+// ROCm takes a device for another by this variable: "9.0.10" is gfx90a.
+std::string overridden_architecture() {
+  const char* text = std::getenv("HSA_OVERRIDE_GFX_VERSION");
+  unsigned major = 0, minor = 0, step = 0;
+  if (!text || std::sscanf(text, "%u.%u.%u", &major, &minor, &step) != 3) return "";
+  char name[32];
+  std::snprintf(name, sizeof name, "gfx%u%x%x", major, minor, step);
+  return name;
+}
+
 Result<std::vector<ModuleDevice>> module_devices(Dialect dialect) {
   const DeviceApi& api = *AI_VMM_TAKE(device_api(dialect));
   int count = 0, version = 0;
@@ -340,8 +395,9 @@ Result<std::vector<ModuleDevice>> module_devices(Dialect dialect) {
     if (dialect == Dialect::cuda) {
       d.architecture = "sm_" + api.capability(device);
     } else {
+      d.architecture = overridden_architecture();
       for (const AmdNode& n : amd_nodes(Tree("")))
-        if (pci && n.pci == *pci) d.architecture = n.architecture;
+        if (pci && n.pci == *pci && d.architecture.empty()) d.architecture = n.architecture;
     }
     devices.push_back(d);
   }
@@ -356,8 +412,9 @@ Result<std::shared_ptr<Driver>> open_module_device(Dialect dialect, const Module
                   "The architecture of " + device.name + " is not known: /sys/class/kfd does not list it.");
   int id = 0;
   AI_VMM_TRY(failure(api, api.device_get(&id, device.ordinal), "asking for " + device.name));
-  auto shared = std::make_shared<Shared>(Shared{api});
-  AI_VMM_TRY(failure(api, api.context_retain(&shared->context, id), "opening " + device.name));
+  auto shared = std::make_shared<Shared>(Shared{api, id});
+  if (dialect == Dialect::cuda)
+    AI_VMM_TRY(failure(api, api.context_retain(&shared->context, id), "opening " + device.name));
   shared->enter();
   AI_VMM_TRY(failure(api, api.stream_create(&shared->memory_stream, DeviceApi::kNonBlocking), "making a stream"));
   // What is given back stays in the pool for the next allocation.
@@ -380,14 +437,14 @@ Result<std::shared_ptr<Driver>> open_module_device(Dialect dialect, const Module
 
 }  // namespace
 
-Result<std::vector<FoundDevice>> ModuleBackend::find() {
+Result<std::vector<FoundDevice>> find_module_devices(Dialect dialect) {
   std::vector<FoundDevice> found;
-  for (const ModuleDevice& d : AI_VMM_TAKE(module_devices(dialect_)))
+  for (const ModuleDevice& d : AI_VMM_TAKE(module_devices(dialect)))
     found.push_back({d.name, d.resource, d.memory_bytes,
-                     [d, dialect = dialect_](const AiVmmHost* host) { return open_module_device(dialect, d, host); }});
+                     [d, dialect](const AiVmmHost* host) { return open_module_device(dialect, d, host); }});
   if (found.empty())
     return Status(Code::unavailable,
-                  std::string(vendor_name(dialect_)) + " is installed and finds no device; `aivmm devices` says why.");
+                  std::string(vendor_name(dialect)) + " is installed and finds no device; `aivmm devices` says why.");
   return found;
 }
 

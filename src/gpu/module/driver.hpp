@@ -8,13 +8,16 @@
 
 namespace ai_vmm::gpu {
 
+// The devices of CUDA or HIP. A failure says what to install.
+Result<std::vector<FoundDevice>> find_module_devices(Dialect dialect);
+
 // The backends cuda and hip, but for their names.
 class ModuleBackend : public Backend {
  public:
   explicit ModuleBackend(Dialect dialect) : dialect_(dialect) {}
 
  protected:
-  Result<std::vector<FoundDevice>> find() override;
+  Result<std::vector<FoundDevice>> find() override { return find_module_devices(dialect_); }
 
  private:
   const Dialect dialect_;
