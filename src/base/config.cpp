@@ -83,6 +83,10 @@ constexpr Setting kSettings[] = {
     {"kernel_folder", Kind::text, "folder", "",
      "Where backends of accelerators write the text of each kernel that they compile, a file each; empty: nowhere.",
      ""},
+    {"gpu_products", Kind::choice, "", "f32",
+     "What factors of float32 may be rounded to in products and convolutions on the matrix units of GPUs: f32 not at "
+     "all; sums are of float32 always.",
+     "f32|tf32|bf16|f16"},
     {"opencl_kernels", Kind::choice, "", "auto",
      "Kernels of the opencl backend: wide for a few cores with wide registers, lanes for many narrow ones; auto: as "
      "the "

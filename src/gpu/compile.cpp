@@ -272,7 +272,7 @@ Result<std::shared_ptr<const Program>> Program::compile(Graph region, std::share
     return std::shared_ptr<const Program>(program);
   }
   if (decompose(region)) AI_VMM_TRY(prepare(region, "gpu"));  // weights lose their zero points once
-  AI_VMM_TRY(lower(region));
+  AI_VMM_TRY(lower(region, program->driver->traits()));
   AI_VMM_TRY(Lower(region, *program).run());
   return std::shared_ptr<const Program>(program);
 }
@@ -293,7 +293,7 @@ NodeVerdict judge(const Graph& graph, std::span<const ValueId> inputs, const Nod
         return NodeVerdict{AI_VMM_REFUSED_DYNAMIC, "elements of an input must be known before the run"};
     return NodeVerdict{made.reason, made.refusal};
   };
-  auto parts = lowered(graph, node);
+  auto parts = lowered(graph, node, traits);
   if (!parts) return alone(graph, node);
   for (const Node& part : parts->nodes)
     if (!shares_storage(part))

@@ -59,9 +59,9 @@ struct Context::Impl {
   std::vector<int64_t> capacity;
   bool planned = false, bound = false;
 
-  // From the second run of equal sizes on, where the queue can: all launches as one, with the memory that they use.
+  // From the second run of equal sizes on, where the queue can: all launches as one, and where the caller's memory was.
   std::unique_ptr<Recording> recording;
-  std::vector<MemoryRef> recorded_memory, last_memory;
+  std::vector<const void*> recorded_memory, last_memory;
   bool recordable = true;
 
   explicit Impl(std::shared_ptr<const Program> prog) : program(std::move(prog)), p(*program), driver(*program->driver) {
@@ -179,6 +179,7 @@ struct Context::Impl {
            &ints,
            driver.traits(),
            p.options.deterministic,
+           driver,
            [&](const std::string& key, int64_t bytes, const std::function<void(void*)>& write) {
              return p.packed(key, bytes, write);
            },
@@ -197,7 +198,8 @@ struct Context::Impl {
     std::vector<Source> sources;
     int64_t scratch = driver.traits().alignment;
     for (const Bound& c : candidates) {
-      for (const Launch& l : c.launches) sources.push_back(l.source);
+      for (const Launch& l : c.launches)
+        if (!l.library) sources.push_back(l.source);
       scratch = std::max(scratch, c.scratch);
     }
     AI_VMM_TRY(driver.load(sources));
@@ -235,7 +237,11 @@ struct Context::Impl {
   // `resolve` gives the memory of the node's inputs and outputs.
   template <class F>
   Result<Prepared> prepare(const Launch& l, size_t step, F&& resolve, const MemoryRef& scratch) {
-    Prepared r{AI_VMM_TAKE(driver.call(l.source.name)), l.global, l.local, {}, step};
+    Prepared r{AI_VMM_TAKE(l.library ? driver.library_call(*l.library) : driver.call(l.source.name)),
+               l.global,
+               l.local,
+               {},
+               step};
     for (size_t a = 0; a < l.operands.size(); ++a) {
       const Operand& o = l.operands[a];
       switch (o.kind) {
@@ -284,7 +290,8 @@ struct Context::Impl {
     std::vector<Source> sources;
     for (size_t i = 0; i < p.steps.size(); ++i) {
       bounds.push_back(AI_VMM_TAKE(bind_step(i)));
-      for (const Launch& l : bounds.back().launches) sources.push_back(l.source);
+      for (const Launch& l : bounds.back().launches)
+        if (!l.library) sources.push_back(l.source);
     }
     for (size_t k = 0; k < p.outputs.size(); ++k)
       if (!shape_known[size_t(p.outputs[k])])
@@ -481,9 +488,9 @@ struct Context::Impl {
 
   Status launch_or_replay(const volatile int32_t* cancel) {
     if (!recordable || !queue->records() || profile_wanted() || calls.empty()) return launch_all(cancel);
-    std::vector<MemoryRef> moving;
+    std::vector<const void*> moving;
     for (const Prepared& c : calls)
-      for (auto [argument, root] : c.moving) moving.push_back(memory[size_t(root)]);
+      for (auto [argument, root] : c.moving) moving.push_back(memory[size_t(root)]->address());
     if (cancel && *cancel) return launch_all(cancel);
     if (recording && moving == recorded_memory) return queue->replay(*recording);
     recording = nullptr;
@@ -585,7 +592,10 @@ Status Context::run(std::span<const Tensor> inputs, std::span<const OutputSlot> 
     found = impls_.emplace(program.get(), std::move(impl)).first;
   }
   Copied unasked;
-  return found->second->run(inputs, outputs, cancel, placed, copied ? *copied : unasked);
+  Status s = found->second->run(inputs, outputs, cancel, placed, copied ? *copied : unasked);
+  // What was started ends before its memory is used for something else.
+  if (!s.ok()) (void)found->second->queue->finish();
+  return s;
 }
 
 }  // namespace ai_vmm::gpu

@@ -17,6 +17,11 @@
 
 namespace ai_vmm::gpu {
 
+// Units that multiply small matrices: mma of NVIDIA's warps of 32 lanes, mfma of AMD's waves of 64.
+enum class MatrixUnit : uint8_t { none, mma, mfma };
+// What the factors of a product are rounded to. tf32 has the range of float32 and 10 bits of fraction.
+enum class Arithmetic : uint8_t { f32, tf32, bf16, f16 };
+
 // What kernels are chosen by.
 struct Traits {
   Dialect dialect = Dialect::opencl;
@@ -24,10 +29,13 @@ struct Traits {
   bool wide = false;         // a work item is a core with wide registers (CPUs); otherwise one lane of many
   bool host_memory = false;  // the device reads and writes the host's memory in place
   bool f64 = false;
-  int units = 1;            // cores or multiprocessors
-  int max_group = 256;      // work items
-  int64_t local_bytes = 0;  // of group memory
-  int64_t alignment = 128;  // of a slice
+  MatrixUnit matrix = MatrixUnit::none;
+  Arithmetic products = Arithmetic::f32;  // the least that products of float32 may be computed in
+  bool libraries = false;                 // Driver::library_call may have answers
+  int units = 1;                          // cores or multiprocessors
+  int max_group = 256;                    // work items
+  int64_t local_bytes = 0;                // of group memory
+  int64_t alignment = 128;                // of a slice
   int64_t memory_bytes = 0, max_allocation = INT64_MAX;
   int vector() const { return wide ? 16 : 1; }  // floats that one work item computes on at once
 };
@@ -83,6 +91,26 @@ struct Source {  // of one kernel
   std::string name, text;
 };
 
+// Work that a vendor's library may do. Addresses: the two operands, the result, kLibraryWorkspace bytes of scratch
+// memory.
+constexpr int64_t kLibraryWorkspace = int64_t(32) << 20;
+
+// C[batch, m, n] = alpha · Σk A[batch, m, k] · B[batch, k, n], by strides in elements; C is dense. Sums are of float32,
+// the result is of `type`.
+struct LibraryProduct {
+  DType type;
+  Arithmetic arithmetic;
+  float alpha;
+  int64_t m, n, k, am, ak, bk, bn, batches, a_batch, b_batch;
+};
+// Dense pictures and weights, channels first.
+struct LibraryConvolution {
+  DType type;
+  Arithmetic arithmetic;
+  int64_t n, c, o, groups, h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
+};
+using LibraryTask = std::variant<LibraryProduct, LibraryConvolution>;
+
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -96,6 +124,10 @@ class Driver {
   // Compiles those kernels that are not loaded yet, as one program; binaries are kept between processes.
   virtual Status load(std::span<const Source> kernels) = 0;
   virtual Result<std::unique_ptr<Call>> call(const std::string& kernel) = 0;
+  // unimplemented: no library does this.
+  virtual Result<std::unique_ptr<Call>> library_call(const LibraryTask&) {
+    return Status(Code::unimplemented, "There is no library for this device.");
+  }
   virtual Result<std::unique_ptr<Queue>> queue() = 0;
   virtual int64_t compilations() const = 0;
   // Measured choices kept between processes; "" when there is none.

@@ -34,6 +34,7 @@ struct Operand {
 
 struct Launch {
   Source source;
+  std::optional<LibraryTask> library;  // done by a library instead; operands are its addresses
   std::vector<Operand> operands;
   Size3 global{1, 1, 1}, local{1, 1, 1};
 
@@ -77,6 +78,7 @@ struct Bind {
   const std::vector<std::optional<std::vector<int64_t>>>* in_ints;
   const Traits& traits;
   bool deterministic;
+  Driver& driver;
   // Data made from constants once a program, on the device.
   std::function<Result<MemoryRef>(const std::string& key, int64_t bytes, const std::function<void(void*)>& write)> pack;
   // The fastest of several equivalent ways, by measurement on memory of these sizes; remembered under `key`.

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "gpu/decompose.hpp"
+#include "gpu/ops/matrix_unit.hpp"
 #include "ops/op.hpp"
 
 namespace ai_vmm::gpu {
@@ -128,7 +129,7 @@ bool gemm_with_bias(const Graph& g, const Node& n) {
 
 // Operators whose kernels are made for float32: half precision is read and written around them, and computed in
 // float32.
-bool computes_in_f32(const Graph& g, const Node& n) {
+bool computes_in_f32(const Graph& g, const Node& n, const Traits& traits) {
   static const std::set<std::string_view> kOps = {"AveragePool",
                                                   "Conv",
                                                   "ConvTranspose",
@@ -152,7 +153,11 @@ bool computes_in_f32(const Graph& g, const Node& n) {
   if (!(attention || (n.domain.empty() && kOps.count(n.op))) || n.inputs.empty() || n.inputs[0] == kAbsent)
     return false;
   DType t = g.value(n.inputs[0]).type.dtype;
-  return t == DType::f16 || t == DType::bf16;
+  if (t != DType::f16 && t != DType::bf16) return false;
+  if (traits.wide || !matrix_arithmetic(traits, t)) return true;
+  const bool on_matrix_units = n.op == "MatMul" || (n.op == "Gemm" && !n.has_input(2)) ||
+                               (n.op == "Conv" && n.i("group", 1) == 1 && g.value(n.inputs[0]).type.rank() <= 4);
+  return !on_matrix_units;
 }
 
 void lower_half(Graph& g, std::vector<Node>& nodes, Node n) {
@@ -332,19 +337,19 @@ class Fuse {
 
 }  // namespace
 
-std::optional<Graph> lowered(const Graph& graph, const Node& node) {
+std::optional<Graph> lowered(const Graph& graph, const Node& node, const Traits& traits) {
   Graph g;
   g.values = graph.values;
   g.nodes = {node};
-  if (!decompose(g) && !plain_batch_norm(graph, node) && !computes_in_f32(graph, node)) return std::nullopt;
-  if (!lower(g).ok()) return std::nullopt;
+  if (!decompose(g) && !plain_batch_norm(graph, node) && !computes_in_f32(graph, node, traits)) return std::nullopt;
+  if (!lower(g, traits).ok()) return std::nullopt;
   return g;
 }
 
-Status lower(Graph& g) {
+Status lower(Graph& g, const Traits& traits) {
   std::vector<Node> halves, nodes;
   for (Node& n : g.nodes)
-    if (computes_in_f32(g, n))
+    if (computes_in_f32(g, n, traits))
       lower_half(g, halves, std::move(n));
     else
       halves.push_back(std::move(n));

@@ -13,10 +13,10 @@ namespace ai_vmm::gpu {
 
 // Rewrites operators into others that kernels serve better: the biases of Conv and Gemm, and BatchNormalization, become
 // elementwise nodes, which fuse with what they follow; products and their like in half precision are computed in
-// float32.
-Status lower(Graph& graph);
+// float32 where no matrix units take them.
+Status lower(Graph& graph, const Traits& traits);
 // What `lower` makes of one node alone, where that decides whether it has kernels; nullopt: nothing.
-std::optional<Graph> lowered(const Graph& graph, const Node& node);
+std::optional<Graph> lowered(const Graph& graph, const Node& node, const Traits& traits);
 
 // One or several nodes that run as one step.
 struct Group {

@@ -7,10 +7,13 @@
 #include <mutex>
 
 #include "base/amd_topology.hpp"
+#include "base/config.hpp"
+#include "base/log.hpp"
 #include "base/pci.hpp"
 #include "gpu/driver_base.hpp"
 #include "gpu/module/api.hpp"
 #include "gpu/module/compiler.hpp"
+#include "gpu/module/libraries.hpp"
 
 namespace ai_vmm::gpu {
 
@@ -66,6 +69,7 @@ struct Shared {
   const int device;
   Handle context = nullptr;
   Handle memory_stream = nullptr;  // on which memory is taken and given back
+  bool pooled = false;             // there is stream-ordered memory
   // Calls act on what is current in the thread; the caller's threads come and go.
   void enter() const {
     if (api.dialect == Dialect::cuda)
@@ -88,7 +92,7 @@ class Block : public Memory {
   ~Block() override {
     if (whole_) return;
     shared_->enter();
-    if (shared_->api.free_async)
+    if (shared_->pooled)
       shared_->api.free_async(at, shared_->memory_stream);
     else
       shared_->api.free(at);
@@ -103,19 +107,17 @@ class Block : public Memory {
 Address address_of(const Memory& m) { return static_cast<const Block&>(m).at; }
 
 // Arguments lie in fixed places, so that a launch passes pointers only.
-class Kernel : public Call {
+class ModuleCall : public Call {
  public:
-  explicit Kernel(Handle f) : function(f) {}
   Status set(size_t argument, const Memory& memory) override { return keep(argument, address_of(memory)); }
   Status set(size_t argument, const Scalar& value) override {
     return std::visit([&](auto v) { return keep(argument, v); }, value);
   }
-  void** arguments() {
-    pointers_.resize(values_.size());
-    for (size_t i = 0; i < values_.size(); ++i) pointers_[i] = &values_[i];
-    return pointers_.data();
-  }
-  const Handle function;
+  // Waits for nothing.
+  virtual Status start(const Shared& s, const Size3& groups, const Size3& local, Handle stream) = 0;
+
+ protected:
+  std::vector<uint64_t> values_;
 
  private:
   template <class T>
@@ -125,8 +127,34 @@ class Kernel : public Call {
     std::memcpy(&values_[argument], &value, sizeof value);
     return {};
   }
-  std::vector<uint64_t> values_;
+};
+
+class Kernel : public ModuleCall {
+ public:
+  explicit Kernel(Handle f) : function_(f) {}
+  Status start(const Shared& s, const Size3& groups, const Size3& local, Handle stream) override {
+    pointers_.resize(values_.size());
+    for (size_t i = 0; i < values_.size(); ++i) pointers_[i] = &values_[i];
+    return s.check(
+        s.api.launch(function_, unsigned(groups[0]), unsigned(groups[1]), unsigned(groups[2]), unsigned(local[0]),
+                     unsigned(local[1]), unsigned(local[2]), 0, stream, pointers_.data(), nullptr),
+        "starting a kernel");
+  }
+
+ private:
+  const Handle function_;
   std::vector<void*> pointers_;
+};
+
+class LibraryCall : public ModuleCall {
+ public:
+  explicit LibraryCall(std::unique_ptr<LibraryWork> work) : work_(std::move(work)) {}
+  Status start(const Shared&, const Size3&, const Size3&, Handle stream) override {
+    return work_->start(values_, stream);
+  }
+
+ private:
+  std::unique_ptr<LibraryWork> work_;
 };
 
 // Between pageable memory and the device: two pieces of pinned memory in turn, so that the processor copies one while
@@ -222,20 +250,15 @@ class Stream : public Queue {
     shared_->api.stream_destroy(stream_);
   }
   Status launch(Call& call, const Size3& global, const Size3& local) override {
-    unsigned groups[3];
+    Size3 groups;
     for (size_t d = 0; d < 3; ++d) {
-      const int64_t n = global[d] / local[d], most = d == 0 ? INT32_MAX : 65535;
-      if (n > most)
-        return Status(Code::unimplemented, "The work has " + std::to_string(n) + " groups along axis " +
+      groups[d] = global[d] / local[d];
+      if (const int64_t most = d == 0 ? INT32_MAX : 65535; groups[d] > most)
+        return Status(Code::unimplemented, "The work has " + std::to_string(groups[d]) + " groups along axis " +
                                                std::to_string(d) + "; the device takes " + std::to_string(most) + ".");
-      groups[d] = unsigned(n);
     }
     shared_->enter();
-    auto& kernel = static_cast<Kernel&>(call);
-    return shared_->check(
-        shared_->api.launch(kernel.function, groups[0], groups[1], groups[2], unsigned(local[0]), unsigned(local[1]),
-                            unsigned(local[2]), 0, stream_, kernel.arguments(), nullptr),
-        "starting a kernel");
+    return static_cast<ModuleCall&>(call).start(*shared_, groups, local, stream_);
   }
   Status write(Memory& to, const void* from, int64_t bytes, int64_t at) override {
     shared_->enter();
@@ -289,13 +312,15 @@ class Stream : public Queue {
 class ModuleDriver : public DriverBase {
  public:
   ModuleDriver(SharedRef s, Traits traits, std::string architecture, std::unique_ptr<Compiler> compiler,
-               const AiVmmHost* host)
+               std::unique_ptr<Libraries> libraries, const AiVmmHost* host)
       : DriverBase(std::move(traits), host, ""),
         shared_(std::move(s)),
         architecture_(std::move(architecture)),
-        compiler_(std::move(compiler)) {}
+        compiler_(std::move(compiler)),
+        libraries_(std::move(libraries)) {}
   ~ModuleDriver() override {
     shared_->enter();
+    libraries_ = nullptr;
     for (Handle m : modules_) shared_->api.module_unload(m);
   }
 
@@ -304,7 +329,7 @@ class ModuleDriver : public DriverBase {
     Address a = 0;
     const size_t n = size_t(std::max<int64_t>(bytes, 1));
     const std::string what = "taking " + std::to_string(n) + " bytes of device memory";
-    if (shared_->api.allocate_async && shared_->api.free_async) {
+    if (shared_->pooled) {
       AI_VMM_TRY(shared_->check(shared_->api.allocate_async(&a, n, shared_->memory_stream), what));
       // Other streams may use it as soon as this returns.
       AI_VMM_TRY(shared_->check(shared_->api.stream_wait(shared_->memory_stream), what));
@@ -325,6 +350,13 @@ class ModuleDriver : public DriverBase {
     AI_VMM_TRY(shared_->check(shared_->api.module_function(&function, module, kernel.c_str()),
                               "finding the kernel " + kernel));
     return std::unique_ptr<Call>(new Kernel(function));
+  }
+  Result<std::unique_ptr<Call>> library_call(const LibraryTask& task) override {
+    shared_->enter();
+    const auto* product = std::get_if<LibraryProduct>(&task);
+    auto work = AI_VMM_TAKE(product ? libraries_->product(*product)
+                                    : libraries_->convolution(std::get<LibraryConvolution>(task)));
+    return std::unique_ptr<Call>(new LibraryCall(std::move(work)));
   }
   Result<std::unique_ptr<Queue>> queue() override {
     shared_->enter();
@@ -351,6 +383,7 @@ class ModuleDriver : public DriverBase {
   SharedRef shared_;
   std::string architecture_;
   std::unique_ptr<Compiler> compiler_;
+  std::unique_ptr<Libraries> libraries_;
   std::mutex modules_mutex_;
   std::vector<Handle> modules_;
 };
@@ -404,6 +437,25 @@ Result<std::vector<ModuleDevice>> module_devices(Dialect dialect) {
   return devices;
 }
 
+MatrixUnit matrix_unit(Dialect dialect, const std::string& architecture) {
+  if (dialect == Dialect::cuda) {
+    int capability = 0;
+    return std::sscanf(architecture.c_str(), "sm_%d", &capability) == 1 && capability >= 80 ? MatrixUnit::mma
+                                                                                            : MatrixUnit::none;
+  }
+  for (const char* name : {"gfx90a", "gfx940", "gfx941", "gfx942", "gfx950"})
+    if (architecture == name) return MatrixUnit::mfma;
+  return MatrixUnit::none;
+}
+Arithmetic allowed_products() {
+  auto config = Config::load();
+  const std::string text = config.ok() ? config->text("gpu_products") : "f32";
+  return text == "tf32"   ? Arithmetic::tf32
+         : text == "bf16" ? Arithmetic::bf16
+         : text == "f16"  ? Arithmetic::f16
+                          : Arithmetic::f32;
+}
+
 Result<std::shared_ptr<Driver>> open_module_device(Dialect dialect, const ModuleDevice& device, const AiVmmHost* host) {
   const DeviceApi& api = *AI_VMM_TAKE(device_api(dialect));
   auto compiler = AI_VMM_TAKE(Compiler::load(dialect));
@@ -417,22 +469,31 @@ Result<std::shared_ptr<Driver>> open_module_device(Dialect dialect, const Module
     AI_VMM_TRY(failure(api, api.context_retain(&shared->context, id), "opening " + device.name));
   shared->enter();
   AI_VMM_TRY(failure(api, api.stream_create(&shared->memory_stream, DeviceApi::kNonBlocking), "making a stream"));
+  // Not every device that has the functions has the memory.
+  if (Address a = 0; api.allocate_async && api.free_async && api.allocate_async(&a, 256, shared->memory_stream) == 0)
+    shared->pooled = api.free_async(a, shared->memory_stream) == 0;
   // What is given back stays in the pool for the next allocation.
   if (Handle pool = nullptr; api.default_pool && api.pool_set && api.default_pool(&pool, id) == 0) {
     uint64_t keep = UINT64_MAX;
     api.pool_set(pool, DeviceApi::kReleaseThreshold, &keep);
   }
+  auto libraries = Libraries::load(dialect);
   Traits t;
   t.dialect = dialect;
-  t.identity = device.name + " | " + device.architecture + " | driver " + device.driver + " | " + compiler->version();
+  t.identity = device.name + " | " + device.architecture + " | driver " + device.driver + " | " + compiler->version() +
+               " | libraries " + libraries->names();
+  t.libraries = libraries->names() != "none";
+  log(LogLevel::info, "Opened " + t.identity + ".");
   t.f64 = true;
   t.units = std::max(1, api.multiprocessors(id));
   t.max_group = std::max(64, api.max_group(id));
   t.local_bytes = api.shared_bytes(id);
   t.alignment = 256;
   t.memory_bytes = t.max_allocation = device.memory_bytes;
-  return std::shared_ptr<Driver>(
-      std::make_shared<ModuleDriver>(std::move(shared), std::move(t), device.architecture, std::move(compiler), host));
+  t.matrix = matrix_unit(dialect, device.architecture);
+  t.products = allowed_products();
+  return std::shared_ptr<Driver>(std::make_shared<ModuleDriver>(std::move(shared), std::move(t), device.architecture,
+                                                                std::move(compiler), std::move(libraries), host));
 }
 
 }  // namespace

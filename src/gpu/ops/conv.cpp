@@ -7,6 +7,8 @@
 // items gather patches into group memory.
 #include <algorithm>
 
+#include "gpu/ops/library.hpp"
+#include "gpu/ops/matrix_unit.hpp"
 #include "gpu/ops/ops.hpp"
 #include "gpu/ops/tile.hpp"
 
@@ -20,6 +22,7 @@ struct ConvNode {
   std::vector<int64_t> kernel, stride, dilation, pads;
   std::string auto_pad;
   bool integer = false;           // of whole numbers below 256, the result exact and of ints
+  DType type = DType::f32;        // of picture and weights; of the result, unless `integer`
   std::optional<Tensor> filters;  // where they are constant
   std::string key;
 };
@@ -229,6 +232,41 @@ constexpr const char* kFlushBlock = R"(for (int i = 0; i < 4; ++i)
       for (int j = 0; j < 4; ++j) sum[i][j] += (int)r[i][j], r[i][j] = 0.0f;
     )";
 
+// On matrix units: 128 output channels by 128 positions.
+constexpr const char* kMatrixUnit = R"(${unit}${functions}
+KERNEL __launch_bounds__(${LANES}) void ${kernel}(GLOBAL const ${T}* RESTRICT X, GLOBAL const ${T}* RESTRICT F,
+    GLOBAL ${RT}* RESTRICT Y, ${idx} C, ${idx} O, ${idx} groups, ${idx} H, ${idx} W, ${idx} OH, ${idx} OW, ${idx} top,
+    ${idx} left${parameters}) {
+${declare}  const ${idx} z = GRP2, g = z % groups, n0 = GRP0 * 128, m0 = GRP1 * 128, K = C * ${taps}, N = OH * OW;
+${exact_declare}  X += z * C * H * W;
+  F += g * O * K;
+  for (${idx} k0 = 0; k0 < K; k0 += ${KB}) {
+    for (int s = id; s < 2048; s += ${LANES}) {
+      const int w = s % 16, row = s / 16;
+      const ${idx} m = m0 + row, ka = k0 + w * ${PER};
+      uint word = 0;
+      for (int q = 0; q < ${PER}; ++q)
+        if (m < O && ka + q < K) word |= word_of_${arithmetic}(LD_${type}(F, m * K + ka + q)) << (32 / ${PER} * q % 32);
+      a[row][w] = word;
+      const int v = s / 128, column = s % 128;
+      const ${idx} n = n0 + column, i0 = n / OW * ${sh} - top, j0 = n % OW * ${sw} - left;
+      word = 0;
+      for (int q = 0; q < ${PER}; ++q) {
+        const ${idx} kb = k0 + v * ${PER} + q, i = i0 + kb % ${taps} / ${kw} * ${dh}, j = j0 + kb % ${kw} * ${dw};
+        if (n < N && kb < K && i >= 0 && i < H && j >= 0 && j < W)
+          word |= word_of_${arithmetic}(LD_${type}(X, (kb / ${taps} * H + i) * W + j)) << (32 / ${PER} * q % 32);
+      }
+      b[column][v] = word;
+    }
+${multiply}${exact_flush}  }
+${each}        const ${idx} m = m0 + row, n = n0 + column, c = g * O + m, o = (z / groups * groups * O + c) * N + n;
+        if (m >= O || n >= N) continue;
+        ${R} v = ${result};
+        ${tail_body}        ST_${result_type}(Y, o, ${tail_result});
+      }
+}
+)";
+
 Words common_words(const ConvNode& node, const Sizes& s, const Bind& b) {
   Words w;
   w["idx"] = b.idx();
@@ -398,12 +436,69 @@ Bound bind_blocks(const ConvNode& node, const Sizes& s, const Bind& b) {
   return bound;
 }
 
+Bound bind_matrix_unit(const ConvNode& node, const Sizes& s, const Bind& b, Arithmetic arithmetic) {
+  Words w = common_words(node, s, b);
+  w.merge(matrix_words(b.traits.matrix, arithmetic));
+  const DType result = node.integer ? DType::i32 : node.type;
+  w["T"] = element(node.type).storage;
+  w["type"] = element(node.type).name;
+  w["RT"] = element(result).storage;
+  w["result_type"] = element(result).name;
+  w["result"] = node.integer ? "exact[i][j][e]" : "sum";
+  if (!node.integer) w["exact_declare"] = w["exact_flush"] = "";
+  Launch l = launch("conv_matrix_unit", kMatrixUnit, w);
+  const int64_t c = s.c / s.groups, o = s.o / s.groups;
+  l.in(0).in(1).out(0);
+  for (int64_t v : {c, o, s.groups, s.h, s.w, s.oh, s.ow, s.top, s.left}) l.scalar(b.index(v));
+  add_epilogue(l, node.epilogue.get());
+  l.items({divide_up(s.oh * s.ow, 128) * 256, divide_up(o, 128), s.n * s.groups}, {256, 1, 1});
+  Bound bound;
+  bound.flops = 2.0 * double(s.n * s.o) * double(s.oh * s.ow) * double(c * s.kh * s.kw);
+  bound.note = std::string("matrix unit ") + name(arithmetic);
+  bound.launches.push_back(std::move(l));
+  return bound;
+}
+
+// On GPUs: the first way is the one without measurement.
+Result<Bound> bind_lanes(const ConvNode& node, const Sizes& s, const Bind& b) {
+  auto arithmetic = node.integer && b.traits.matrix != MatrixUnit::none ? std::optional(Arithmetic::bf16)
+                                                                        : matrix_arithmetic(b.traits, node.type);
+  std::vector<Bound> ways;
+  // A block of 128 channels is mostly empty where groups are narrow.
+  if (arithmetic && (node.type != DType::f32 || s.o / s.groups >= 16))
+    ways.push_back(bind_matrix_unit(node, s, b, *arithmetic));
+  if (node.type == DType::f32) ways.push_back(bind_blocks(node, s, b));
+  if (!node.integer) {
+    LibraryConvolution task{node.type, arithmetic.value_or(Arithmetic::f32),
+                            s.n,       s.c,
+                            s.o,       s.groups,
+                            s.h,       s.w,
+                            s.oh,      s.ow,
+                            s.kh,      s.kw,
+                            s.sh,      s.sw,
+                            s.dh,      s.dw,
+                            s.top,     s.left};
+    if (auto library =
+            library_bound(b, task, 0, 1, node.epilogue.get(), s.n * s.o * s.oh * s.ow, s.oh * s.ow, s.o, false)) {
+      library->flops = ways[0].flops;
+      ways.push_back(std::move(*library));
+    }
+  }
+  if (ways.size() == 1) return std::move(ways[0]);
+  std::string key = "lanes conv " + std::string(name(arithmetic.value_or(Arithmetic::f32))) + " " +
+                    element(node.type).name + (node.integer ? " int" : "") + (b.traits.libraries ? " library" : "");
+  for (int64_t v : {s.n, s.c, s.o, s.groups, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw, s.oh, s.ow})
+    key += " " + std::to_string(v);
+  size_t best = AI_VMM_TAKE(b.fastest(key, ways));
+  return std::move(ways[best]);
+}
+
 Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
   Sizes s = AI_VMM_TAKE(sizes_of(node, b));
   if (product(b.out(0)) == 0) return Bound{};
   if (product(b.in(0)) == 0)
     return invalid("A convolution reads an empty tensor of shape " + ai_vmm::to_string(b.in(0)) + ".");
-  if (!b.traits.wide) return bind_blocks(node, s, b);
+  if (!b.traits.wide) return bind_lanes(node, s, b);
   const int64_t o = s.o / s.groups, vectors = divide_up(s.oh * s.ow, b.traits.vector());
   if (o < 8) return bind_wide(node, s, b, int(o), int(std::min<int64_t>(vectors, o == 1 ? 4 : o <= 4 ? 4 : 3)), false);
   const bool panels = node.filters && o >= 32;
@@ -425,7 +520,9 @@ Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
 namespace {
 
 Made make(const Make& m, bool integer) {
-  if (m.dtype(0) != DType::f32) return refuse_type("only float32 has convolution kernels");
+  // Half precision has kernels on matrix units only; elsewhere it is computed in float32 (lower.hpp).
+  if (m.dtype(0) != DType::f32 && (m.traits.wide || !matrix_arithmetic(m.traits, m.dtype(0))))
+    return refuse_type("only float32 has convolution kernels");
   if (m.rank(0) < 3 || m.rank(0) > 4) return {AI_VMM_REFUSED_RANK, "pictures have one or two axes"};
   ConvNode c{m.epilogue,
              m.node.i("group", 1),
@@ -435,6 +532,7 @@ Made make(const Make& m, bool integer) {
              m.node.ints("pads"),
              m.node.s("auto_pad", "NOTSET"),
              integer,
+             m.dtype(0),
              std::nullopt,
              ""};
   if (const Tensor* f = m.constant(1)) {

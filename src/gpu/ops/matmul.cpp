@@ -5,6 +5,8 @@
 // items share blocks of both operands in group memory.
 #include <algorithm>
 
+#include "gpu/ops/library.hpp"
+#include "gpu/ops/matrix_unit.hpp"
 #include "gpu/ops/ops.hpp"
 #include "gpu/ops/product.hpp"
 #include "gpu/ops/tile.hpp"
@@ -177,6 +179,40 @@ constexpr const char* kFlushBlock = R"(for (int i = 0; i < 4; ++i)
       for (int j = 0; j < 4; ++j) sum[i][j] += (int)r[i][j], r[i][j] = 0.0f;
     )";
 
+// Any operands on matrix units: blocks of 128 by 128. ${result} is the sum, or the exact sum of whole numbers.
+constexpr const char* kMatrixUnit = R"(${unit}${functions}
+KERNEL __launch_bounds__(${LANES}) void ${kernel}(GLOBAL const ${T}* RESTRICT A, GLOBAL const ${T}* RESTRICT B,
+    GLOBAL ${R}* RESTRICT C, ${idx} M, ${idx} N, ${idx} K, ${idx} am, ${idx} ak, ${idx} bk,
+    ${idx} bn${batch_parameters}${parameters}) {
+${declare}  const ${idx} z = GRP2, n0 = GRP0 * 128, m0 = GRP1 * 128;
+${exact_declare}${batch}  C += z * M * N;
+  for (${idx} k0 = 0; k0 < K; k0 += ${KB}) {
+    for (int s = id; s < 2048; s += ${LANES}) {
+      const int w = ${a_fast} ? s % 16 : s / 128, row = ${a_fast} ? s / 16 : s % 128;
+      const ${idx} m = m0 + row, ka = k0 + w * ${PER};
+      uint word = 0;
+      for (int q = 0; q < ${PER}; ++q)
+        if (m < M && ka + q < K)
+          word |= word_of_${arithmetic}(LD_${type}(A, m * am + (ka + q) * ak)) << (32 / ${PER} * q % 32);
+      a[row][w] = word;
+      const int v = ${b_fast} ? s % 16 : s / 128, column = ${b_fast} ? s / 16 : s % 128;
+      const ${idx} n = n0 + column, kb = k0 + v * ${PER};
+      word = 0;
+      for (int q = 0; q < ${PER}; ++q)
+        if (n < N && kb + q < K)
+          word |= word_of_${arithmetic}(LD_${type}(B, (kb + q) * bk + n * bn)) << (32 / ${PER} * q % 32);
+      b[column][v] = word;
+    }
+${multiply}${exact_flush}  }
+${each}        const ${idx} m = m0 + row, c = n0 + column;
+        if (m >= M || c >= N) continue;
+        const ${idx} o = ${o} m * N + c;
+        ${R_compute} v = ${result};
+        ${alpha}
+        ${tail_body}        ST_${result_type}(C, m * N + c, ${tail_result});
+      }
+}
+)";
 void pack_columns(const float* from, float* to, int64_t n, int64_t k, int64_t bk, int64_t bn, int64_t nr) {
   for (int64_t panel = 0; panel < divide_up(n, nr); ++panel)
     for (int64_t i = 0; i < k; ++i)
@@ -191,7 +227,8 @@ struct Node2 {  // what a Maker learns
   float alpha;
   std::optional<Tensor> b_constant;  // of input 1
   std::string key;
-  bool integer = false;  // operands are whole numbers below 256, the result is exact and of ints
+  DType type = DType::f32;  // of the operands; of the result, unless `integer`
+  bool integer = false;     // operands are whole numbers below 256, the result is exact and of ints
 };
 
 Words common_words(const Node2& node, const Bind& b, bool batched) {
@@ -385,6 +422,75 @@ Bound bind_blocks(const Node2& node, const Product& p, const Bind& b) {
   return bound;
 }
 
+Bound bind_matrix_unit(const Node2& node, const Product& p, const Bind& b, Arithmetic arithmetic) {
+  const Walk walk = collapse(p.batch, {p.a_batch, p.b_batch});
+  const int64_t batches = product(walk.dims);
+  Words w = common_words(node, b, batches > 1);
+  w.merge(matrix_words(b.traits.matrix, arithmetic));
+  BatchText batch = batch_text(b.idx(), walk.dims.size());
+  w["batch"] = batch.code;
+  w["batch_parameters"] = batch.parameters;
+  w["a_fast"] = p.ak == 1 ? "1" : "0";
+  w["b_fast"] = p.bk == 1 && p.bn != 1 ? "1" : "0";
+  w["T"] = element(node.type).storage;
+  w["type"] = element(node.type).name;
+  const DType result = node.integer ? DType::i32 : p.to_scratch ? DType::f32 : node.type;
+  w["R"] = element(result).storage;
+  w["R_compute"] = node.integer ? "int" : "float";
+  w["result_type"] = element(result).name;
+  w["result"] = node.integer ? "exact[i][j][e]" : "sum";
+  if (!node.integer) w["exact_declare"] = w["exact_flush"] = "";
+  Launch l = launch("matrix_unit", kMatrixUnit, w);
+  Bound bound;
+  int64_t scratch = 0;
+  l.in(p.a_input).in(p.b_input);
+  add_result(l, p, bound, batches, scratch, b.traits.alignment);
+  bound.scratch = scratch;
+  for (int64_t v : {p.m, p.n, p.k, p.am, p.ak, p.bk, p.bn}) l.scalar(b.index(v));
+  add_batch(b, l, walk, false, 1);
+  add_epilogue(l, node.epilogue.get());
+  l.items({divide_up(p.n, 128) * 256, divide_up(p.m, 128), batches}, {256, 1, 1});
+  bound.flops = 2.0 * double(batches * p.m) * double(p.n * p.k);
+  bound.note = std::string("matrix unit ") + name(arithmetic);
+  bound.launches.push_back(std::move(l));
+  return bound;
+}
+
+// By a library, which knows batches at one distance.
+std::optional<Bound> bind_library(const Node2& node, const Product& p, const Bind& b, Arithmetic arithmetic) {
+  const Walk walk = collapse(p.batch, {p.a_batch, p.b_batch});
+  if (walk.dims.size() != 1 || node.integer) return std::nullopt;
+  const int64_t batches = walk.dims[0];
+  LibraryProduct task{node.type, arithmetic,         node.alpha,        p.m, p.n, p.k, p.am, p.ak, p.bk, p.bn,
+                      batches,   walk.strides[0][0], walk.strides[1][0]};
+  auto bound =
+      library_bound(b, task, p.a_input, p.b_input, node.epilogue.get(), batches * p.m * p.n, 1, p.n, p.to_scratch);
+  if (bound) bound->flops = 2.0 * double(batches * p.m) * double(p.n * p.k);
+  return bound;
+}
+
+// On GPUs: the first way is the one without measurement.
+Result<Bound> bind_lanes(const Node2& node, const Product& p, const Bind& b) {
+  auto arithmetic = node.integer && b.traits.matrix != MatrixUnit::none ? std::optional(Arithmetic::bf16)
+                                                                        : matrix_arithmetic(b.traits, node.type);
+  std::vector<Bound> ways;
+  if (arithmetic) ways.push_back(bind_matrix_unit(node, p, b, *arithmetic));
+  if (node.type == DType::f32) ways.push_back(bind_blocks(node, p, b));
+  if (auto library = bind_library(node, p, b, arithmetic.value_or(Arithmetic::f32)))
+    ways.push_back(std::move(*library));
+  if (ways.size() == 1) return std::move(ways[0]);
+  std::string key = "lanes product " + std::string(name(arithmetic.value_or(Arithmetic::f32))) + " " +
+                    element(node.type).name + (node.integer ? " int" : "") + (p.ak == 1 ? " n" : " t") +
+                    (p.bn == 1 ? "n" : "t") + (b.traits.libraries ? " library" : "");
+  for (int64_t v : {product(p.batch), p.m, p.n, p.k}) {
+    int bits = 0;
+    while (v >> bits > 1) ++bits;
+    key += " " + std::to_string(bits);
+  }
+  size_t best = AI_VMM_TAKE(b.fastest(key, ways));
+  return std::move(ways[best]);
+}
+
 // No products at all: the epilogue of zeros. A kernel of its own would serve nobody else.
 constexpr const char* kZero = R"(${functions}
 KERNEL void ${kernel}(GLOBAL ${R}* RESTRICT C, ${idx} N, ${idx} count${parameters}) {
@@ -401,7 +507,7 @@ Result<Bound> bind_product(const Node2& node, Product p, const Bind& b) {
   if (p.k == 0) {
     if (p.to_scratch) return invalid("A product over an axis of no elements.");
     Words w = common_words(node, b, false);
-    w["R"] = node.integer ? "int" : "float";
+    w["R"] = node.integer ? "int" : element(node.type).storage;  // zero is zero in every type
     Launch l = launch("zero", kZero, w);
     l.out(0).scalar(b.index(p.n)).scalar(b.index(count));
     add_epilogue(l, node.epilogue.get());
@@ -421,7 +527,7 @@ Result<Bound> bind_product(const Node2& node, Product p, const Bind& b) {
     p.m *= product(p.batch);
     p.batch = p.a_batch = p.b_batch = {};
   }
-  if (!b.traits.wide) return bind_blocks(node, p, b);
+  if (!b.traits.wide) return bind_lanes(node, p, b);
   const int64_t batches = product(p.batch), columns = divide_up(p.n, b.traits.vector());
   if (p.m < 12) {
     int mr = int(p.m), most = mr <= 4 ? 4 : mr <= 6 ? 3 : 2;
@@ -469,9 +575,15 @@ Result<Bound> product_to_scratch(const Bind& b, Product p, int64_t* at) {
 
 namespace {
 
+// Half precision has kernels on matrix units only; elsewhere it is computed in float32 (lower.hpp).
+bool has_products(const Make& m) {
+  return m.dtype(0) == DType::f32 || (!m.traits.wide && matrix_arithmetic(m.traits, m.dtype(0)));
+}
+
 Made make_product(const Make& m, bool integer) {
-  if (m.dtype(0) != DType::f32) return refuse_type("only float32 has product kernels");
+  if (!has_products(m)) return refuse_type("only float32 has product kernels");
   Node2 node = learn(m, 1);
+  node.type = m.dtype(0);
   node.integer = integer;
   return BindFn([node](const Bind& b) -> Result<Bound> {
     Shape x = b.in(0), y = b.in(1);
@@ -526,8 +638,9 @@ Made make_matmul(const Make& m) { return make_product(m, false); }
 Made make_integer_matmul(const Make& m) { return make_product(m, true); }
 
 Made make_gemm(const Make& m) {
-  if (m.dtype(0) != DType::f32) return refuse_type("only float32 has product kernels");
+  if (!has_products(m)) return refuse_type("only float32 has product kernels");
   Node2 node = learn(m, m.node.f("alpha", 1));
+  node.type = m.dtype(0);
   bool ta = m.node.i("transA"), tb = m.node.i("transB");
   return BindFn([node, ta, tb](const Bind& b) -> Result<Bound> {
     const Shape &x = b.in(0), &y = b.in(1);
