@@ -37,10 +37,17 @@ bool has(std::initializer_list<const char*> names) {
 
 constexpr unsigned kNoTiming = 2;  // CU_EVENT_DISABLE_TIMING, hipEventDisableTiming
 
-// HIP remembers a call's failure until the program asks for the last error. A question of ours leaves no trace; where
-// the program has not asked yet, none is put, unless all that it could hear is that something was not ready.
+// HIP remembers a call's failure until the program asks for the last error. A call of ours that fails leaves no trace.
+// Those that fail in the ordinary course of things are not made while the program has an error to hear of, unless all
+// that it could hear is that something was not ready: theirs would take its place.
 template <class Ask>
-int quietly(int otherwise, Ask&& ask) {
+int quietly(Ask&& ask) {
+  int pending = OTHER(int(), "hipPeekAtLastError"), code = ask();
+  if (code != 0 && pending == 0) OTHER(int(), "hipGetLastError");
+  return code;
+}
+template <class Ask>
+int quietly_or(int otherwise, Ask&& ask) {
   constexpr int kNotReady = 600;
   int pending = OTHER(int(), "hipPeekAtLastError");
   if (pending != 0 && pending != kNotReady) return otherwise;
@@ -137,19 +144,19 @@ const DeviceDriver hip_driver = {
     .memory_info = hooked<Call::hipMemGetInfo, hipMemGetInfo_t, std::size_t*, std::size_t*>,
     .make_event =
         [](void** event) {
-          return quietly(-1, [&] { return OTHER(int(void**, unsigned), "hipEventCreateWithFlags", event, kNoTiming); });
+          return quietly([&] { return OTHER(int(void**, unsigned), "hipEventCreateWithFlags", event, kNoTiming); });
         },
     .drop_event = [](void* event) { return OTHER(int(void*), "hipEventDestroy", event); },
     .record =
         [](void* event, void* stream) {
-          return quietly(-1, [&] { return OTHER(int(void*, void*), "hipEventRecord", event, stream); });
+          return quietly([&] { return OTHER(int(void*, void*), "hipEventRecord", event, stream); });
         },
-    .query = [](void* event) { return quietly(600, [&] { return OTHER(int(void*), "hipEventQuery", event); }); },
-    .wait = [](void* event) { return quietly(-1, [&] { return OTHER(int(void*), "hipEventSynchronize", event); }); },
+    .query = [](void* event) { return quietly_or(600, [&] { return OTHER(int(void*), "hipEventQuery", event); }); },
+    .wait = [](void* event) { return quietly([&] { return OTHER(int(void*), "hipEventSynchronize", event); }); },
     .pin =
         [](void** memory, std::size_t size) {
-          return quietly(-1,
-                         [&] { return OTHER(int(void**, std::size_t, unsigned), "hipHostMalloc", memory, size, 0u); });
+          return quietly_or(
+              -1, [&] { return OTHER(int(void**, std::size_t, unsigned), "hipHostMalloc", memory, size, 0u); });
         },
     .unpin = [](void* memory) { return OTHER(int(void*), "hipHostFree", memory); },
     .to_device =
@@ -171,7 +178,7 @@ const DeviceDriver hip_driver = {
             int is_managed;
             char rest[256];
           } attributes = {};
-          int e = quietly(
+          int e = quietly_or(
               -1, [&] { return OTHER(int(void*, std::uintptr_t), "hipPointerGetAttributes", &attributes, address); });
           if (e == 1 || (e == 0 && !attributes.on_device)) return DeviceDriver::Place::kPageable;
           return e == 0 && !attributes.on_host && !attributes.is_managed ? DeviceDriver::Place::kDevice
@@ -179,7 +186,7 @@ const DeviceDriver hip_driver = {
         },
     .allocation_of =
         [](std::uintptr_t address, std::uintptr_t* base, std::size_t* size) {
-          return quietly(-1, [&] {
+          return quietly([&] {
                    return OTHER(int(std::uintptr_t*, std::size_t*, std::uintptr_t), "hipMemGetAddressRange", base, size,
                                 address);
                  }) == 0;

@@ -100,9 +100,17 @@ void DevicePool::trim_old(std::int64_t now) {
     while (kept_count_) give_back(kept_count_ - 1);
 }
 
+std::size_t DevicePool::whole_of(std::uintptr_t address) const {
+  std::uintptr_t base = 0;
+  std::size_t whole = 0;
+  return driver_.allocation_of(address, &base, &whole) && base == address ? whole : 0;
+}
+
 void DevicePool::note(std::uintptr_t address, std::uintptr_t device, std::size_t size, std::int64_t creation_ns) {
+  std::size_t whole = whole_of(address);
+  if (whole < size) return;
   pthread_mutex_lock(&lock_);
-  live_.add({.key = address, .device = device, .size = size, .creation_ns = creation_ns});
+  live_.add({.key = address, .device = device, .size = size, .whole = whole, .creation_ns = creation_ns});
   pthread_mutex_unlock(&lock_);
 }
 
@@ -175,6 +183,8 @@ bool DevicePool::keep(std::uintptr_t address, bool* twice) {
   if (disarmed_ || captures_.load() > 0 || kept_count_ == kMostKept ||
       kept_bytes_ + block.size > static_cast<std::size_t>(tuning.get<Key::POOL_MAX_BYTES>()))
     return false;
+  // It may have gone by another way, and what is there now may be another's: a smaller one.
+  if (whole_of(address) != block.whole) return false;
   bool timed = keeps_++ % kTimed == 0;
   std::int64_t start = timed ? now_ns() : 0;
   bool here = driver_.here() == block.device;
@@ -223,7 +233,8 @@ void DevicePool::prewarm() {
         driver_.forget_error();
         break;
       }
-      Block block = {.key = address, .device = here, .size = size, .creation_ns = now_ns() - start};
+      Block block = {
+          .key = address, .device = here, .size = size, .whole = whole_of(address), .creation_ns = now_ns() - start};
       // New memory has no past that could still be written to.
       kept_[kept_count_++] = {.block = block, .stamp = 0, .since_ns = coarse_now_ns(), .prewarmed = true};
       kept_bytes_ += size;

@@ -92,7 +92,8 @@ class DevicePool {
   struct Block {
     std::uintptr_t key;  // its address
     std::uintptr_t device;
-    std::size_t size;
+    std::size_t size;   // that was asked for
+    std::size_t whole;  // that the driver made of it
     std::int64_t creation_ns;
   };
   struct Kept {
@@ -106,6 +107,8 @@ class DevicePool {
   void disarm(const char* why);
   bool take(std::uintptr_t device, std::size_t size, std::uintptr_t* address);
   bool keep(std::uintptr_t address, bool* twice);
+  // What the driver says of the block at this address; 0: there is none.
+  std::size_t whole_of(std::uintptr_t address) const;
   void note(std::uintptr_t address, std::uintptr_t device, std::size_t size, std::int64_t creation_ns);
   void look_for_other_allocators();
   void give_back(unsigned index);

@@ -70,6 +70,8 @@ int (*end_capture)(void*, void**);
 int (*let_others_in)();
 int (*pin)(void**, size_t);
 int (*unpin)(void*);
+int (*release_async)(Address, Stream);  // CUDA's; null with HIP
+int (*allocate_pitch)(Address*, size_t*, size_t, size_t, unsigned);
 int (*fill_later)(Address, unsigned char, size_t, Stream);
 void (*fail)(const char*, int, int);
 int *allocations, *frees, *broken_captures, *captured, *synchronisations, *pinned_bytes, *most_pinned_bytes,
@@ -154,6 +156,8 @@ bool bind(const std::string& door, const char* library) {
   plainly(&host_allocate, "cuMemHostAlloc");
   pin = [](void** memory, size_t size) { return host_allocate(memory, size, 0); };
   plainly(&unpin, "cuMemFreeHost");
+  plainly(&release_async, "cuMemFreeAsync");
+  plainly(&allocate_pitch, "cuMemAllocPitch_v2");
   plainly(&fill_later, "fake_fill_later");
   plainly(&fail, "fake_fail");
   plainly(&allocations, "fake_allocations");
@@ -218,6 +222,19 @@ void always() {
   a = block();
   EXPECT(release(a) == 0);
   EXPECT(release(a) == 1);
+  // A block that went by another way, and a smaller one of another kind in its place.
+  if (release_async) {
+    a = block();
+    EXPECT(release_async(a, nullptr) == 0);
+    Address small = 0;
+    size_t pitch = 0;
+    EXPECT(allocate_pitch(&small, &pitch, 64, 64, 4) == 0 && small == a);
+    EXPECT(release(small) == 0);
+    a = block();
+    std::vector<unsigned char> in(kSize, 3);
+    EXPECT(copy(a, reinterpret_cast<Address>(in.data()), kSize) == 0);
+    EXPECT(release(a) == 0);
+  }
   // All memory can be had although some was freed in other sizes.
   std::vector<Address> many;
   for (int i = 0; i < 15; i++) many.push_back(block(static_cast<size_t>(i + 1) << 18));

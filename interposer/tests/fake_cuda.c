@@ -4,6 +4,11 @@
 
 int cuMemAlloc_v2(uintptr_t* address, size_t size) { LOCKED(allocate_block(address, size)); }
 int cuMemFree_v2(uintptr_t address) { LOCKED(free_block(address)); }
+int cuMemFreeAsync(uintptr_t address, void* stream) { LOCKED((void)stream, free_block(address)); }
+// As the driver may, at the place of what was freed last.
+int cuMemAllocPitch_v2(uintptr_t* address, size_t* pitch, size_t width, size_t height, unsigned element) {
+  LOCKED((void)element, *pitch = width, allocate_block(address, width * height));
+}
 int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) { LOCKED(tell_memory(free_bytes, total)); }
 int cuMemcpy(uintptr_t to, uintptr_t from, size_t size) { LOCKED(copy_memory(to, from, size, 0, 1)); }
 int cuMemcpyHtoD_v2(uintptr_t to, const void* from, size_t size) {

@@ -40,6 +40,7 @@ static struct {
 } streams[kMostStreams];
 static int work_count, capturing;
 static size_t used;
+static void* freed_last;  // whose place is taken first
 static pthread_mutex_t device_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
   char name[48];
@@ -57,7 +58,7 @@ void fake_fail(const char* name, int after, int code) {
   fault.code = code;
 }
 static int failure(const char* name) {
-  if (strcmp(name, fault.name) != 0 || fault.after-- != 0) return 0;
+  if (!fault.name[0] || strcmp(name, fault.name) != 0 || fault.after-- != 0) return 0;
   fault.name[0] = 0;
   return fault.code;
 }
@@ -172,7 +173,7 @@ static int allocate_block(uintptr_t* address, size_t size) {
   size_t whole = (size + 4095) & ~(size_t)4095;
   for (int i = 0; i < kMost && used + whole <= kMemory; i++) {
     if (blocks[i].address) continue;
-    void* reserved = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* reserved = mmap(freed_last, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     blocks[i].contents = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     blocks[i].size = whole;
     *address = blocks[i].address = (uintptr_t)reserved;
@@ -194,6 +195,7 @@ static int free_block(uintptr_t address) {
   munmap(blocks[i].contents, blocks[i].size);
   used -= blocks[i].size;
   blocks[i].address = 0;
+  freed_last = (void*)address;
   fake_frees++;
   return 0;
 }
