@@ -178,8 +178,10 @@ class Deployment {
   Status run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel = nullptr) const;
   std::future<Result<Outputs>> run_async(Inputs inputs, RunOptions options = {}) const;
 
-  // An empty state of the type of this input, whose one size that is not fixed is the growing axis.
-  Result<State> make_state(const std::string& input, int64_t capacity) const;
+  // An empty state of the type of this input. `sizes` gives the values of its symbolic sizes, such as "batch", but for
+  // the one of the growing axis.
+  Result<State> make_state(const std::string& input, int64_t capacity,
+                           const std::map<std::string, int64_t>& sizes = {}) const;
 
   Report report() const;
   std::string graph_text() const;  // the optimised graph

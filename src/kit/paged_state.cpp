@@ -31,6 +31,7 @@ Result<PagedState> PagedState::make(std::shared_ptr<Account> account, DType dtyp
   int64_t all = 0;
   if (__builtin_mul_overflow(s.outer_, s.run_, &all) || __builtin_mul_overflow(all, kPageRows, &all))
     return bad("page has more than 2^63 bytes");
+  if (all == 0) return bad("row is empty: its shape is " + to_string(dims));
   s.account_ = std::move(account);
   s.dtype_ = dtype;
   s.axis_ = axis;

@@ -106,6 +106,7 @@ Result<DeviceTensor*> Frame::bring(int slot, DeviceMemory& to, const RunRequest&
     made.bytes = from.bytes;
     made.block = AI_VMM_TAKE(to.share(from.block, from.bytes));
     if (made.block) {
+      take_time(r, to, made.bytes);  // it reads over its link all the same
       count(r, there.device().label(), here, why, 0, made.bytes);
     } else {
       made.block = AI_VMM_TAKE(to.take(made.bytes));

@@ -319,17 +319,24 @@ Result<Outputs> Deployment::run(const Inputs& inputs, const RunOptions& options)
   return outputs;
 }
 
-Result<State> Deployment::make_state(const std::string& input, int64_t capacity) const {
+Result<State> Deployment::make_state(const std::string& input, int64_t capacity,
+                                     const std::map<std::string, int64_t>& sizes) const {
   const Port* p = find_port(impl_->inputs, input);
   if (!p) return no_such_port("input", input, impl_->inputs);
-  const auto open = std::count(p->shape.begin(), p->shape.end(), -1);
-  if (!p->is_tensor || open != 1)
-    return bad("Input \"" + input + "\" is " + p->type + ", of which " + std::to_string(open) +
-               " sizes are not fixed; a state grows along the only one. Make it with State::make.");
   Shape dims = p->shape;
-  const auto axis = std::find(dims.begin(), dims.end(), -1) - dims.begin();
-  dims[size_t(axis)] = capacity;
-  return State::make(p->dtype, std::move(dims), axis);
+  std::vector<size_t> open;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i] >= 0) continue;
+    if (auto size = sizes.find(p->dims[i]); size != sizes.end())
+      dims[i] = size->second;
+    else
+      open.push_back(i);
+  }
+  if (!p->is_tensor || open.size() != 1)
+    return bad("Input \"" + input + "\" is " + p->type + ", of which " + std::to_string(open.size()) +
+               " sizes are open; a state grows along the only one. Give the others, or make it with State::make.");
+  dims[open[0]] = capacity;
+  return State::make(p->dtype, std::move(dims), int64_t(open[0]));
 }
 
 Status Deployment::run(std::span<const Data> inputs, std::span<Data> outputs, const volatile int32_t* cancel) const {

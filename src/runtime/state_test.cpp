@@ -196,8 +196,10 @@ TEST_F(States, RefusalsChangeNothing) {
   EXPECT_EQ(state->truncate(3).code(), Code::out_of_range);
   EXPECT_EQ(state->read(1, 2).status().code(), Code::out_of_range);
   EXPECT_EQ(state->read(1, 1)->shape(), (Shape{1, kHeads, 1, kWidth}));
+  EXPECT_EQ(d.make_state("past", 2, {{"P", 5}}).status().code(), Code::invalid_argument);
   EXPECT_EQ(d.make_state("nothing", 2).status().code(), Code::invalid_argument);
   EXPECT_EQ(State::make(DType::f32, {1, 2}, 2).status().code(), Code::invalid_argument);
+  EXPECT_EQ(State::make(DType::f32, {1 << 30, 0}, 0).status().code(), Code::invalid_argument);
   auto both = d.run({{"past", nothing()}, {"x", token(1)}}, {.states = {{"past", {*state, "present"}}}});
   EXPECT_NE(both.status().message().find("as a tensor and as a state"), std::string::npos);
   auto twice = d.run({}, {.states = {{"past", {*state, ""}}, {"x", {*state, ""}}}});

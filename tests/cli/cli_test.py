@@ -377,6 +377,20 @@ class Cli(unittest.TestCase):
         for shell in ("zsh", "fish"):
             self.assertIn("--memory-limit"[2:], self.aivmm("completion", shell).stdout)
 
+    def test_what_crosses_a_link_is_counted(self):
+        chips = self.at / "chips.txt"
+        chips.write_text("chip = Card\npeak.f32 = 1 Tflop/s\nlink.bandwidth = 1 GB/s\nchip = Board\npeak.f32 = 1 Tflop/s\n")
+        for device, way, other in [("sim:0", "copied_bytes", "shared_bytes"), ("sim:1", "shared_bytes", "copied_bytes")]:
+            words = self.add, "--random", 1, "--backend", device, "--repeat", 3
+            j = self.run_json(*words, AI_VMM_SIM_CHIPS=str(chips))
+            runs = j["simulated"]["runs"]
+            self.assertGreaterEqual(runs, 3)
+            self.assertEqual(
+                [(t["from"], t["to"], t["why"], t["times"], t[way], t[other]) for t in j["transfers"]],
+                [("host", device, "input", 2 * runs, 24 * runs, 0), (device, "host", "output", 2 * runs, 24 * runs, 0)])
+            self.assertIn("Transfers", self.aivmm("run", *words, AI_VMM_SIM_CHIPS=str(chips)).stdout)
+        self.assertEqual(self.run_json(self.add, "--random", 1, "--backend", "cpu")["transfers"], [])
+
     def test_failover(self):
         chips = self.at / "chips.txt"
         chips.write_text("chip = Doomed\npeak.f32 = 1 Tflop/s\nfail = lost at 3 forever\nchip = Full\npeak.f32 = 1\n"

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <string>
 
 #include "ai_vmm/vmm.hpp"
@@ -32,6 +33,48 @@ ai_vmm::Inputs feeds(const ai_vmm::Deployment& model, std::vector<int64_t> ids, 
   return in;
 }
 
+constexpr int64_t kStateSteps = 48;
+
+// The first steps once more, with states for caches: the same logits to the bit. Half way the states are forked and
+// snapshot; the forks, and what comes back from the snapshots, go on to the same logits too.
+std::string decode_with_states(const ai_vmm::Deployment& model, const std::vector<int64_t>& ids,
+                               const std::vector<std::vector<float>>& expected) {
+  using Uses = std::map<std::string, ai_vmm::StateUse>;
+  auto run = [&](const Uses& states, size_t first, size_t last) -> std::string {
+    for (size_t i = first; i < last; ++i) {
+      auto out = model.run({{"input_ids", Tensor::of<int64_t>({1, 1}, {ids[i]})},
+                            {"position_ids", Tensor::of<int64_t>({1, 1}, {int64_t(i)})}},
+                           {.states = states});
+      if (!out.ok()) return "step " + std::to_string(i) + " with states: " + out.status().message();
+      auto logits = out->at("logits").tensor().as<float>();
+      if (!std::equal(logits.begin(), logits.end(), expected[i].begin(), expected[i].end()))
+        return "step " + std::to_string(i) + " with states gives other logits than with tensors";
+    }
+    return "";
+  };
+  Uses states;
+  for (const auto& port : model.inputs())
+    if (port.name.starts_with("past_key_values.")) {
+      auto state = model.make_state(port.name, int64_t(ids.size()), {{"batch", 1}});
+      if (!state.ok()) return state.status().message();
+      states.insert({port.name, {*state, "present." + port.name.substr(16)}});
+    }
+  const size_t half = expected.size() / 2;
+  if (std::string why = run(states, 0, half); !why.empty()) return why;
+  Uses forks, restored;
+  for (const auto& [input, use] : states) {
+    forks.insert({input, {use.state.fork(), use.output}});
+    auto back = ai_vmm::State::restore(use.state.snapshot());
+    if (!back.ok()) return back.status().message();
+    restored.insert({input, {*back, use.output}});
+  }
+  for (const Uses& way : {states, forks, restored})
+    if (std::string why = run(way, half, expected.size()); !why.empty()) return why;
+  std::printf("%zu steps with %zu states, forks and snapshots: the same logits to the bit\n", expected.size(),
+              states.size());
+  return "";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -48,6 +91,7 @@ int main(int argc, char** argv) {
   int64_t settled = 0;
   double slowest = 0, sum = 0;
   std::vector<float> last;
+  std::vector<std::vector<float>> logits_of;  // of the first steps
   for (int64_t step = 0; step < steps; ++step) {
     in["input_ids"] = Tensor::of<int64_t>({1, 1}, {ids[size_t(step)]});
     in["position_ids"] = Tensor::of<int64_t>({1, 1}, {step});
@@ -60,11 +104,11 @@ int main(int argc, char** argv) {
     for (auto& [name, value] : *out)
       if (name.starts_with("present.")) in["past_key_values." + name.substr(8)] = value;
     if (step + 1 == kFirstBucket) settled = model->report().compilations;
-    if (step + 1 == steps) {
-      auto logits = out->at("logits").tensor().as<float>();
-      last.assign(logits.begin(), logits.end());
-    }
+    auto logits = out->at("logits").tensor().as<float>();
+    if (step + 1 == steps) last.assign(logits.begin(), logits.end());
+    if (step < kStateSteps) logits_of.emplace_back(logits.begin(), logits.end());
   }
+  if (std::string why = decode_with_states(*model, ids, logits_of); !why.empty()) return fail(why);
   const int64_t compilations = model->report().compilations;
   std::printf("%lld steps, mean %.2f ms, slowest %.2f ms; compilations: %lld after step %lld, %lld at the end\n",
               (long long)steps, sum / double(steps), slowest, (long long)settled, (long long)kFirstBucket,
