@@ -21,10 +21,18 @@ cl_int on_get_context_info(clGetContextInfo_t* function, cl_context context, cl_
                            void* value, size_t* size);
 cl_int on_retain_queue(clRetainCommandQueue_t* function, cl_command_queue queue);
 cl_int on_release_queue(clReleaseCommandQueue_t* function, cl_command_queue queue);
-cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_flags flags, size_t size, void* host,
-                        cl_int* error);
+cl_mem pooled_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_flags flags, size_t size, void* host,
+                            cl_int* error);
+inline cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_flags flags, size_t size,
+                               void* host, cl_int* error) {
+  return options.pool ? pooled_create_buffer(function, context, flags, size, host, error)
+                      : function(context, flags, size, host, error);
+}
 cl_int on_retain_memory(clRetainMemObject_t* function, cl_mem memory);
-cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory);
+cl_int pooled_release_memory(clReleaseMemObject_t* function, cl_mem memory);
+inline cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
+  return options.pool ? pooled_release_memory(function, memory) : function(memory);
+}
 cl_int on_set_destructor(clSetMemObjectDestructorCallback_t* function, cl_mem memory, void (*notify)(cl_mem, void*),
                          void* data);
 cl_int on_read_buffer(clEnqueueReadBuffer_t* function, cl_command_queue queue, cl_mem buffer, cl_bool blocking,

@@ -339,9 +339,9 @@ cl_int on_get_context_info(clGetContextInfo_t* function, cl_context context, cl_
   return function(context, what, room, value, size);
 }
 
-cl_mem on_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_flags flags, size_t size, void* host,
-                        cl_int* error) {
-  if (!options.pool || !usable()) return function(context, flags, size, host, error);
+cl_mem pooled_create_buffer(clCreateBuffer_t* function, cl_context context, cl_mem_flags flags, size_t size, void* host,
+                            cl_int* error) {
+  if (!usable()) return function(context, flags, size, host, error);
   Locked locked;
   if (disarmed) return function(context, flags, size, host, error);
   std::int64_t start = now_ns();
@@ -389,8 +389,8 @@ cl_int on_retain_memory(clRetainMemObject_t* function, cl_mem memory) {
   return e;
 }
 
-cl_int on_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
-  if (!options.pool || !memory || !usable()) return function(memory);
+cl_int pooled_release_memory(clReleaseMemObject_t* function, cl_mem memory) {
+  if (!memory || !usable()) return function(memory);
   Locked locked;
   for (unsigned i = 0; i < kept_count; i++)
     if (memory_of(kept[i].buffer) == memory) {
