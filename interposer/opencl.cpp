@@ -8,11 +8,13 @@
 #include "opencl_pool.hpp"
 
 namespace AIRamp::Interposer {
+
+cl_icd_dispatch next_dispatch;
+std::atomic<bool> is_layer;
+
 namespace {
 
-cl_icd_dispatch next;   // what our layer calls
 cl_icd_dispatch layer;  // what the loader calls
-std::atomic<bool> is_layer;
 
 // One chunk after the other; only the last one blocks and has the event. The queue must be in order, so that this is
 // what the one command would have been; where the program could see the difference, it is.
@@ -56,9 +58,6 @@ cl_int transfer(Call call, F* function, cl_command_queue queue, cl_mem buffer, c
 
 }  // namespace
 
-bool is_opencl_layer() { return is_layer.load(std::memory_order_relaxed); }
-const cl_icd_dispatch* next_layer() { return &next; }
-
 const OpenCl& opencl() {
   static OpenCl functions;
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -68,9 +67,10 @@ const OpenCl& opencl() {
   pthread_mutex_lock(&lock);
   elf::Object loader;
   if (wanted == 1) elf::find("clCreateBuffer", &loader);
-#define X(name)    \
-  functions.name = \
-      wanted == 2 ? next.name : reinterpret_cast<decltype(next.name)>(loader ? elf::find_in(loader, #name) : nullptr);
+#define X(name)                        \
+  functions.name =                     \
+      wanted == 2 ? next_dispatch.name \
+                  : reinterpret_cast<decltype(next_dispatch.name)>(loader ? elf::find_in(loader, #name) : nullptr);
   AIRAMP_OPENCL_FUNCTIONS(X)
 #undef X
   found.store(wanted, std::memory_order_release);
@@ -120,8 +120,8 @@ extern "C" __attribute__((visibility("default"))) cl_int CL_API_CALL clInitLayer
   // A loader may know fewer functions than we, or more, which then are not ours to call.
   constexpr size_t kOurs = sizeof(cl_icd_dispatch) / sizeof(void*);
   size_t known = count < kOurs ? count : kOurs;
-  memcpy(static_cast<void*>(&next), target, known * sizeof(void*));
-  layer = next;
+  memcpy(static_cast<void*>(&next_dispatch), target, known * sizeof(void*));
+  layer = next_dispatch;
   hook_layer(&layer);
   *count_out = static_cast<cl_uint>(known);
   *layer_out = &layer;

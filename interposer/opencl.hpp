@@ -9,8 +9,10 @@
 namespace AIRamp::Interposer {
 
 // Whether an OpenCL loader has this library as a layer. Then the next layer's functions are in its table.
-bool is_opencl_layer();
-const cl_icd_dispatch* next_layer();
+extern std::atomic<bool> is_layer;
+extern cl_icd_dispatch next_dispatch;
+inline bool is_opencl_layer() { return is_layer.load(std::memory_order_relaxed); }
+inline const cl_icd_dispatch* next_layer() { return &next_dispatch; }
 
 // Puts the layer's wrappers into a table that holds the next layer's functions.
 void hook_layer(cl_icd_dispatch* table);
