@@ -205,7 +205,9 @@ struct Context::Impl {
     AI_VMM_TRY(driver.load(sources));
     auto tensor = [&](int v) -> Result<MemoryRef> {
       if (v < 0) return MemoryRef();
-      if (p.slots[size_t(v)].kind == Slot::Kind::constant) return p.constant(v);
+      // A reshaped constant has its elements where it came from.
+      if (const int root = p.slots[size_t(v)].root; p.slots[size_t(root)].kind == Slot::Kind::constant)
+        return p.constant(root);
       return driver.allocate(std::max<int64_t>(bytes_of(v), 1));
     };
     std::vector<MemoryRef> in, out;

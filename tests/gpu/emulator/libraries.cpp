@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -115,8 +116,12 @@ EXPORT int cublasLtMatmul(Handle, Handle product, const void* alpha, Address a, 
       *static_cast<const float*>(beta) != 0)
     return 7;
   if (!covers(a, x.bytes()) || !covers(b, y.bytes()) || !covers(d, z.bytes()) ||
-      !covers(workspace, int64_t(workspace_bytes)))
+      !covers(workspace, int64_t(workspace_bytes))) {
+    std::fprintf(stderr, "emulator: cublasLtMatmul is given memory that is not there: %d %d %d %d\n",
+                 covers(a, x.bytes()), covers(b, y.bytes()), covers(d, z.bytes()),
+                 covers(workspace, int64_t(workspace_bytes)));
     return 7;
+  }
   const float scale = *static_cast<const float*>(alpha);
   return add(stream, [=] {
     const int lost = p.compute == 77 ? 13 : p.compute == 75 ? 16 : p.compute == 74 ? 13 : 0;
