@@ -62,23 +62,31 @@ std::atomic<Handle> add_rounded_op;
 
 }  // namespace
 
-std::size_t WireChannel::slots_for(std::size_t count) {
-  std::size_t slots = 1;
-  while (slots < kMostSlots && slots * kChunk < count) slots *= 2;
-  return slots;
+std::size_t WireChannel::room_for(std::size_t count) {
+  std::size_t room = kLeastChunk;
+  while (room < kLargestChunk * kMostSlots && room < count) room *= 2;
+  return room;
+}
+
+// Several chunks, so that one travels while another is summed, and no smaller than need be.
+std::size_t WireChannel::chunk_for(std::size_t count) const {
+  std::size_t chunk = kLeastChunk;
+  while (chunk < kLargestChunk && chunk * kMostSlots < count) chunk *= 2;
+  return chunk < room_ ? chunk : room_;
 }
 
 // The spare parts stay untouched, and take no memory, unless they are needed.
-WireChannel::Memory WireChannel::allocate(std::size_t slots) const {
+WireChannel::Memory WireChannel::allocate(std::size_t room) const {
+  // Each chunk's shards may be an element larger than its part.
   auto size = static_cast<std::size_t>(size_);
-  std::size_t shards = slots * shard_room(kChunk), all_shards = shards * size;
-  std::size_t requests = slots * size * sizeof(Handle);
+  std::size_t shards = room / size + kMostSlots, all_shards = room + kMostSlots * size;
+  std::size_t requests = kMostSlots * size * sizeof(Handle);
   auto rounded = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
-  std::size_t outgoing = kMostSends * shard_room(kChunk);
+  std::size_t outgoing = kMostSends * shard_room(room < kLargestChunk ? room : kLargestChunk);
   std::size_t used = rounded(outgoing * 2) + 2 * rounded(all_shards * 2) + rounded(shards * 2) + 2 * rounded(requests) +
                      rounded(kMostSends * sizeof(Handle)) + rounded(size * sizeof(int));
   Memory memory;
-  memory.size = used + kSpares * slots * kChunk * sizeof(float);
+  memory.size = used + kSpares * room * sizeof(float);
   void* all = mmap(nullptr, memory.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (all == MAP_FAILED) return {};
   memory.all = all;
@@ -102,19 +110,19 @@ WireChannel::Memory WireChannel::allocate(std::size_t slots) const {
 }
 
 void WireChannel::fit(std::size_t count) {
-  std::size_t slots = slots_for(count);
-  if (slots > most_slots_) slots = most_slots_;
-  if (slots <= slots_) return;
-  Memory larger = allocate(slots);
+  std::size_t room = room_for(count);
+  if (room > most_room_) room = most_room_;
+  if (room <= room_) return;
+  Memory larger = allocate(room);
   double mine = larger.all ? 1 : 0, all = 0;
   if (mpi().Allreduce(&mine, &all, 1, mpi().float64, mpi().min, comm_) != 0) all = 0;
   Memory& loser = all == 1 ? memory_ : larger;
   if (loser.all) munmap(loser.all, loser.size);
   if (all == 1) {
     memory_ = larger;
-    slots_ = slots;
+    room_ = room;
   } else {
-    most_slots_ = slots_;
+    most_room_ = room_;
   }
 }
 
@@ -131,8 +139,8 @@ WireChannel* WireChannel::open(Handle parent, int rank, int size, std::size_t co
     channel->comm_ = comm;
     channel->rank_ = rank;
     channel->size_ = size;
-    channel->slots_ = slots_for(count);
-    channel->memory_ = channel->allocate(channel->slots_);
+    channel->room_ = room_for(count);
+    channel->memory_ = channel->allocate(channel->room_);
     there = channel->memory_.all != nullptr;
     if (there && advice.pack_rate == 0) channel->measure();
     if (advice.pack_rate > 0) channel->pack_rate_ = advice.pack_rate;
@@ -230,9 +238,10 @@ int WireChannel::wait(char* requests, int count) {
 }
 
 // Asks the other ranks for their addends and for their sums of a chunk.
-int WireChannel::ask(Slot& slot, std::size_t place) {
+int WireChannel::ask(Sum& sum, std::size_t place) {
+  Slot& slot = sum.slots[place];
   auto others = static_cast<std::size_t>(size_ - 1), handle = mpi().handle_size;
-  std::size_t room = shard_room(kChunk) * static_cast<std::size_t>(size_);
+  std::size_t room = shard_room(sum.chunk) * static_cast<std::size_t>(size_);
   std::size_t mine = shard_size(slot.count, rank_);
   for (int step = 1; step < size_; step++) {
     auto i = static_cast<std::size_t>(step - 1);
@@ -253,7 +262,7 @@ int WireChannel::send_addends(Sum& sum, std::size_t place, int step, int handle)
   Slot& slot = sum.slots[place];
   int peer = receiver(step);
   std::size_t begin = shard_begin(slot.count, peer), n = shard_size(slot.count, peer);
-  std::uint16_t* packed = memory_.outgoing + static_cast<std::size_t>(handle) * shard_room(kChunk);
+  std::uint16_t* packed = memory_.outgoing + static_cast<std::size_t>(handle) * shard_room(sum.chunk);
   {
     Timed timed(&sum.work->pack_nanoseconds);
     trace::Range range("AIRamp:BF16-Pack");
@@ -267,7 +276,7 @@ int WireChannel::send_addends(Sum& sum, std::size_t place, int step, int handle)
 int WireChannel::send_sums(Sum& sum, std::size_t place, int step, int handle) {
   Slot& slot = sum.slots[place];
   sum.sending[handle] = &slot;
-  return isend(memory_.sums + place * shard_room(kChunk), shard_size(slot.count, rank_), receiver(step), kSums,
+  return isend(memory_.sums + place * shard_room(sum.chunk), shard_size(slot.count, rank_), receiver(step), kSums,
                memory_.send_requests + mpi().handle_size * static_cast<std::size_t>(handle), sum.work);
 }
 
@@ -276,8 +285,8 @@ void WireChannel::reduce(Sum& sum, std::size_t place) {
   const auto& k = bf16::kernels();
   const Slot& slot = sum.slots[place];
   std::size_t begin = shard_begin(slot.count, rank_), n = shard_size(slot.count, rank_);
-  const std::uint16_t* addends = memory_.addends + place * shard_room(kChunk) * static_cast<std::size_t>(size_);
-  std::uint16_t* sums = memory_.sums + place * shard_room(kChunk);
+  const std::uint16_t* addends = memory_.addends + place * shard_room(sum.chunk) * static_cast<std::size_t>(size_);
+  std::uint16_t* sums = memory_.sums + place * shard_room(sum.chunk);
   Timed timed(&sum.work->pack_nanoseconds);
   trace::Range range("AIRamp:BF16-Sum");
   for (std::size_t b = 0; b < n; b += kBlock) {
@@ -294,7 +303,7 @@ void WireChannel::reduce(Sum& sum, std::size_t place) {
 // Takes the other ranks' sums.
 void WireChannel::collect(Sum& sum, std::size_t place) {
   const Slot& slot = sum.slots[place];
-  const std::uint16_t* others = memory_.others + place * shard_room(kChunk) * static_cast<std::size_t>(size_);
+  const std::uint16_t* others = memory_.others + place * shard_room(sum.chunk) * static_cast<std::size_t>(size_);
   Timed timed(&sum.work->pack_nanoseconds);
   trace::Range range("AIRamp:BF16-Unpack");
   for (int peer = 0; peer < size_; peer++) {
@@ -312,8 +321,9 @@ void WireChannel::collect(Sum& sum, std::size_t place) {
 // the chunk that was there before.
 int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* work) {
   Timed timed(&work->nanoseconds);
-  Sum sum = {.from = from, .to = to, .work = work, .slots = {}, .sending = {}};
-  std::size_t chunks = (count + kChunk - 1) / kChunk;
+  Sum sum = {.from = from, .to = to, .work = work, .chunk = chunk_for(count), .slots = {}, .sending = {}};
+  std::size_t chunks = (count + sum.chunk - 1) / sum.chunk, places = room_ / sum.chunk;
+  if (places > kMostSlots) places = kMostSlots;
   auto others = static_cast<std::size_t>(size_ - 1), handle = mpi().handle_size;
   std::size_t asked = 0, summed = 0, collected = 0, ended = 0;
   struct {
@@ -326,11 +336,11 @@ int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* wo
   long nap_ns = kShortestNap;
   while (ended < chunks) {
     bool idle = true;
-    for (; asked < chunks && asked - ended < slots_; asked++, idle = false) {
-      Slot& slot = sum.slots[asked % slots_];
-      slot.at = asked * kChunk;
-      slot.count = count - slot.at < kChunk ? count - slot.at : kChunk;
-      if (int e = ask(slot, asked % slots_)) return e;
+    for (; asked < chunks && asked - ended < places; asked++, idle = false) {
+      Slot& slot = sum.slots[asked % places];
+      slot.at = asked * sum.chunk;
+      slot.count = count - slot.at < sum.chunk ? count - slot.at : sum.chunk;
+      if (int e = ask(sum, asked % places)) return e;
     }
     for (int i = 0; i < kMostSends; i++) {
       int done = 0;
@@ -342,18 +352,18 @@ int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* wo
         idle = false;
       }
       if (sums.chunk < summed) {
-        if (int e = send_sums(sum, sums.chunk % slots_, sums.step, i)) return e;
+        if (int e = send_sums(sum, sums.chunk % places, sums.step, i)) return e;
         sums.go_on(size_);
         idle = false;
       } else if (addends.chunk < asked) {
-        if (int e = send_addends(sum, addends.chunk % slots_, addends.step, i)) return e;
+        if (int e = send_addends(sum, addends.chunk % places, addends.step, i)) return e;
         addends.go_on(size_);
         idle = false;
       }
     }
     int done = 0;
     if (summed < asked) {
-      std::size_t place = summed % slots_;
+      std::size_t place = summed % places;
       if (int e = test(memory_.addend_requests + handle * place * others, size_ - 1, &done)) return e;
       if (done) {
         reduce(sum, place);
@@ -362,7 +372,7 @@ int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* wo
       }
     }
     if (collected < summed) {
-      std::size_t place = collected % slots_;
+      std::size_t place = collected % places;
       if (int e = test(memory_.sum_requests + handle * place * others, size_ - 1, &done)) return e;
       if (done) {
         collect(sum, place);
@@ -370,7 +380,7 @@ int WireChannel::sum_b(const float* from, float* to, std::size_t count, Work* wo
         idle = false;
       }
     }
-    for (; ended < collected && sum.slots[ended % slots_].sends == 0; ended++) idle = false;
+    for (; ended < collected && sum.slots[ended % places].sends == 0; ended++) idle = false;
     if (!idle) nap_ns = kShortestNap;
     if (idle) rest(&nap_ns);
   }

@@ -14,7 +14,7 @@ namespace AIRamp::Interposer {
 class WireChannel {
  public:
   // Elements of float32 that are summed and sent together. While they are, those before and after them are on the wire.
-  static constexpr std::size_t kChunk = std::size_t{1} << 22;
+  static constexpr std::size_t kLeastChunk = std::size_t{1} << 20, kLargestChunk = std::size_t{1} << 22;
   static constexpr std::size_t kMostSlots = 4;  // chunks in flight
   // More ranks have shards too small to be worth sending.
   static constexpr int kMaxRanks = 1024;
@@ -33,7 +33,7 @@ class WireChannel {
   // Collective: makes room for more chunks in flight for payloads of `count` elements, if all ranks get the memory.
   void fit(std::size_t count);
   // Elements of float32 that all chunks in flight hold.
-  std::size_t room() const { return kChunk * slots_; }
+  std::size_t room() const { return room_; }
 
   // Bytes a second that a rank sends and receives at once, bytes of float32 a second that a rank rounds, adds and
   // widens, and seconds for one more message: the worst of all ranks. The rates are measured once, by open(), whose
@@ -74,7 +74,7 @@ class WireChannel {
     std::size_t at, count;  // its place in the payload, and its elements
     int sends;              // that have not ended
   };
-  // All memory, and its parts, each for `slots` chunks, one after the other, where nothing else is said.
+  // All memory, and its parts, each for the chunks in flight, one after the other, where nothing else is said.
   struct Memory {
     void* all = nullptr;
     std::size_t size = 0;
@@ -93,12 +93,14 @@ class WireChannel {
     const float* from;
     float* to;
     Work* work;
+    std::size_t chunk;  // elements of one
     Slot slots[kMostSlots];
     Slot* sending[kMostSends];  // whose send has this handle; null: nobody's
   };
 
-  static std::size_t slots_for(std::size_t count);
-  Memory allocate(std::size_t slots) const;
+  static std::size_t room_for(std::size_t count);
+  std::size_t chunk_for(std::size_t count) const;
+  Memory allocate(std::size_t room) const;
   void measure();
   std::size_t shard_room(std::size_t count) const {
     return (count + static_cast<std::size_t>(size_) - 1) / static_cast<std::size_t>(size_);
@@ -113,7 +115,7 @@ class WireChannel {
   // Ranks in the order in which this one sends to them, and gets from them at the same time.
   int receiver(int step) const { return (rank_ + step) % size_; }
   int sender(int step) const { return (rank_ + size_ - step) % size_; }
-  int ask(Slot& slot, std::size_t place);
+  int ask(Sum& sum, std::size_t place);
   int send_addends(Sum& sum, std::size_t place, int step, int handle);
   int send_sums(Sum& sum, std::size_t place, int step, int handle);
   void reduce(Sum& sum, std::size_t place);
@@ -129,8 +131,8 @@ class WireChannel {
   int rank_ = 0;
   int size_ = 0;
   Memory memory_;
-  std::size_t slots_ = 0;
-  std::size_t most_slots_ = kMostSlots;  // what all ranks got, once one did not get more
+  std::size_t room_ = 0;
+  std::size_t most_room_ = kLargestChunk * kMostSlots;  // what all ranks got, once one did not get more
   double link_rate_ = 0;
   double pack_rate_ = 0;
   double latency_ = 0;
