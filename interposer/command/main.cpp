@@ -66,6 +66,15 @@ std::string library_path() {
   return {};
 }
 
+// Field 22 of /proc/PID/stat, 0 if there is no such process.
+std::uint64_t start_time(std::uint32_t pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+  std::string text((std::istreambuf_iterator<char>(in)), {});
+  std::size_t at = text.rfind(')');
+  for (int field = 2; at != std::string::npos && field < 22; field++) at = text.find(' ', at + 1);
+  return at == std::string::npos ? 0 : std::strtoull(text.c_str() + at + 1, nullptr, 10);
+}
+
 // Processes that a launcher starts with an `airamp run` each belong to one run: the launcher's.
 std::string run_name() {
   for (const char* variable : {"AIRAMP_RUN", "PMIX_NAMESPACE", "SLURM_STEP_ID"})
@@ -75,9 +84,8 @@ std::string run_name() {
     }
   // Hydra names no job: its proxy, which is our parent, does.
   if (std::getenv("PMI_RANK") || std::getenv("PMI_ID")) {
-    std::ifstream stat("/proc/" + std::to_string(getppid()) + "/stat");
-    std::string text((std::istreambuf_iterator<char>(stat)), {});
-    return "hydra." + std::to_string(getppid()) + "." + std::to_string(std::hash<std::string>{}(text.substr(0, 40)));
+    auto parent = static_cast<std::uint32_t>(getppid());
+    return "hydra." + std::to_string(parent) + "." + std::to_string(start_time(parent));
   }
   std::random_device random;
   char text[32];
@@ -215,15 +223,6 @@ int run(std::vector<std::string> arguments) {
   int error = errno;
   fail("The program " + program.path + " cannot be started: " + std::strerror(error) + ".");
   return error == ENOENT ? 127 : 126;
-}
-
-// Field 22 of /proc/PID/stat, 0 if there is no such process.
-std::uint64_t start_time(std::uint32_t pid) {
-  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
-  std::string text((std::istreambuf_iterator<char>(in)), {});
-  std::size_t at = text.rfind(')');
-  for (int field = 2; at != std::string::npos && field < 22; field++) at = text.find(' ', at + 1);
-  return at == std::string::npos ? 0 : std::strtoull(text.c_str() + at + 1, nullptr, 10);
 }
 
 // The pages of the processes that this user may see; those of processes that are gone are deleted.
