@@ -38,7 +38,9 @@ sanitized() {
   "build/$preset/bin/conformance" --data build/conformance --backend cpu --list tests/conformance/exceptions.txt || status=1
   return $status
 }
-memory() { UBSAN_OPTIONS=print_stacktrace=1 sanitized asan; }
+memory() {
+  LSAN_OPTIONS="suppressions=$PWD/scripts/known_leaks.txt:print_suppressions=0" UBSAN_OPTIONS=print_stacktrace=1 sanitized asan
+}
 # OpenMP's run-time library is not built for the thread sanitizer; Archer, the tool that comes with it, reports its barriers.
 thread() {
   local archer
