@@ -157,6 +157,14 @@ Result<MemoryRef> Program::packed(const std::string& key, int64_t bytes,
   return memory;
 }
 
+void Program::drop(const std::string& key) const {
+  std::lock_guard lock(mutex_);
+  auto it = packed_.find(key);
+  if (it == packed_.end()) return;
+  weight_bytes_ -= it->second->bytes;
+  packed_.erase(it);
+}
+
 Result<MemoryRef> Program::constant(int value) const {
   const Tensor& t = slots[size_t(value)].constant;
   const std::string key = "constant " + std::to_string(value);

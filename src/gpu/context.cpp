@@ -183,18 +183,26 @@ struct Context::Impl {
            [&](const std::string& key, int64_t bytes, const std::function<void(void*)>& write) {
              return p.packed(key, bytes, write);
            },
-           [&](const std::string& key, std::span<const Bound> candidates) { return fastest(step, key, candidates); }};
+           [&](const std::string& key, std::span<const Bound> candidates) { return fastest(step, key, candidates); },
+           [&](const std::string& key) { return known(key); },
+           [&](const std::string& key) { p.drop(key); }};
     auto made = step.bind(b);
     if (!made.ok()) return std::move(made).status().during(step.label);
     return made;
   }
 
+  std::string known(const std::string& key) {
+    if (!p.options.way.empty()) return p.options.way;
+    return p.options.deterministic ? "" : driver.remembered(key);
+  }
+
   // Times the candidates in turn, each a few times, on scratch memory.
   Result<size_t> fastest(const Step& step, const std::string& key, std::span<const Bound> candidates) {
-    if (p.options.deterministic || candidates.size() < 2) return size_t(0);
-    if (std::string known = driver.remembered(key); !known.empty())
+    if (candidates.size() < 2) return size_t(0);
+    if (const std::string note = known(key); !note.empty())
       for (size_t i = 0; i < candidates.size(); ++i)
-        if (candidates[i].note == known) return i;
+        if (candidates[i].note == note) return i;
+    if (p.options.deterministic) return size_t(0);
     std::vector<Source> sources;
     int64_t scratch = driver.traits().alignment;
     for (const Bound& c : candidates) {

@@ -83,6 +83,10 @@ struct Bind {
   std::function<Result<MemoryRef>(const std::string& key, int64_t bytes, const std::function<void(void*)>& write)> pack;
   // The fastest of several equivalent ways, by measurement on memory of these sizes; remembered under `key`.
   std::function<Result<size_t>(const std::string& key, std::span<const Bound> candidates)> fastest;
+  // The note of the way that `fastest` is going to take under `key`; "": not known yet, or nothing is measured.
+  std::function<std::string(const std::string& key)> known;
+  // Gives up data of `pack` that no way taken uses.
+  std::function<void(const std::string& key)> drop;
 
   bool has(size_t k) const { return k < in_shapes.size() && in_shapes[k]; }
   const Shape& in(size_t k) const { return *in_shapes[k]; }

@@ -18,6 +18,7 @@ namespace ai_vmm::gpu {
 
 struct Options {
   bool deterministic = false;  // nothing chosen by measurement
+  std::string way = {};        // of tests: where ways compete, the one of this note is taken without measurement
   int64_t memory_limit = 0;    // bytes of the arena; 0: none
 };
 
@@ -79,6 +80,7 @@ class Program {
   // A constant on the device, brought there once.
   Result<MemoryRef> constant(int value) const;
   Result<MemoryRef> packed(const std::string& key, int64_t bytes, const std::function<void(void*)>& write) const;
+  void drop(const std::string& key) const;  // it lives on where it is in use
   int64_t weight_bytes() const { return weight_bytes_; }
   mutable std::atomic<int64_t> arena_bytes{0}, plans{0};
   std::string to_text() const;  // one line a step

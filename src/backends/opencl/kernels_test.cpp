@@ -62,7 +62,9 @@ Status compare(const Tensor& y, const Tensor& r) {
   return {};
 }
 
-Status run(const Case& c, bool wide) {
+// `way`: of gpu::Options; `program_made`: the program after its runs.
+Status run(const Case& c, bool wide, const std::string& way = "",
+           std::shared_ptr<const gpu::Program>* program_made = nullptr) {
   Graph g;
   std::vector<ValueId> in, out;
   std::vector<Data> data;
@@ -94,7 +96,8 @@ Status run(const Case& c, bool wide) {
   for (const auto& verdict : gpu::query(g, kernel_device(wide)->traits()))
     if (verdict.reason != AI_VMM_SUPPORTED)
       return Status(Code::unimplemented, std::string("refused: ") + (verdict.detail ? verdict.detail : ""));
-  auto program = AI_VMM_TAKE(gpu::Program::compile(std::move(g), kernel_device(wide), {.deterministic = true}));
+  auto program =
+      AI_VMM_TAKE(gpu::Program::compile(std::move(g), kernel_device(wide), {.deterministic = true, .way = way}));
   auto context = AI_VMM_TAKE(gpu::Context::make(program));
   for (int turn = 0; turn < 2; ++turn) {  // the second run reuses everything
     std::vector<Tensor> results(out.size());
@@ -107,6 +110,7 @@ Status run(const Case& c, bool wide) {
     AI_VMM_TRY(context->run(given, slots, nullptr));
     for (size_t k = 0; k < results.size(); ++k) AI_VMM_TRY(compare(results[k], expected[k].tensor()));
   }
+  if (program_made) *program_made = program;
   return {};
 }
 
@@ -207,6 +211,42 @@ TEST_P(Kernels, Convolutions) {
        {"ConvTranspose",
         {x, floats({6, 2, 3, 3}, 2)},
         {{"group", I(3)}, {"output_padding", L{1, 1}}, {"strides", L{2, 2}}}}});
+}
+
+// Every part of a tile may lie outside: odd sizes, uneven padding, several images in one vector, channels that fill no
+// tile of registers, more panels than one pass takes.
+TEST_P(Kernels, WinogradConvolutions) {
+  if (!GetParam()) GTEST_SKIP() << "Kernels of lanes have no Winograd convolution.";
+  struct Size {
+    I n, c, o, h, w;
+    L pads;
+  };
+  std::vector<Size> sizes{{1, 16, 16, 9, 9, {0, 0, 0, 0}},   {2, 33, 21, 15, 18, {1, 1, 1, 1}},
+                          {2, 17, 40, 7, 7, {1, 1, 1, 1}},   {1, 20, 24, 31, 70, {0, 2, 1, 0}},
+                          {3, 16, 19, 5, 9, {2, 0, 0, 1}},   {1, 64, 50, 121, 130, {1, 1, 1, 1}},
+                          {1, 600, 16, 14, 14, {1, 1, 1, 1}}};
+  Random random{11};
+  auto below = [&](I n) { return I(random.next() % uint64_t(n)); };
+  for (int turn = 0; turn < 6; ++turn)
+    sizes.push_back({1 + below(3),
+                     16 + below(40),
+                     16 + below(40),
+                     3 + below(40),
+                     3 + below(40),
+                     {below(3), below(3), below(3), below(3)}});
+  for (const Size& s : sizes)
+    for (I points : {36, 16}) {
+      const Case c{
+          "Conv", {floats({s.n, s.c, s.h, s.w}), floats({s.o, s.c, 3, 3}, 2), floats({s.o}, 3)}, {{"pads", s.pads}}, 6};
+      std::shared_ptr<const gpu::Program> program;
+      Status status = run(c, GetParam(), points == 36 ? "winograd 4x4" : "winograd 2x2", &program);
+      EXPECT_TRUE(status.ok()) << to_string(c.inputs[0].shape()) << to_string(c.inputs[1].shape()) << " " << points
+                               << ": " << status.message();
+      // Transformed filters are larger than any others: the way was taken.
+      if (program) {
+        EXPECT_GE(program->weight_bytes(), points * s.c * s.o * 4);
+      }
+    }
 }
 
 TEST_P(Kernels, Pools) {

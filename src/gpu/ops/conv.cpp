@@ -7,10 +7,12 @@
 // items gather patches into group memory.
 #include <algorithm>
 
+#include "gpu/ops/conv.hpp"
 #include "gpu/ops/library.hpp"
 #include "gpu/ops/matrix_unit.hpp"
 #include "gpu/ops/ops.hpp"
 #include "gpu/ops/tile.hpp"
+#include "gpu/ops/winograd.hpp"
 
 namespace ai_vmm::gpu {
 
@@ -307,16 +309,10 @@ Result<Bound> bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int
   // The picture itself serves where positions are whole vectors, so that nothing past its end is read.
   const bool itself =
       s.kh * s.kw == 1 && s.sh * s.sw == 1 && !s.top && !s.left && s.oh == s.h && s.ow == s.w && positions % nr == 0;
-  const int64_t rows = s.n * s.c * s.sh * s.sw * ph;
   if (!itself) {
-    Words w = common_words(node, s, b);
-    Launch l = launch("planes", kPlanes, w);
-    l.in(0).scratch(0);
-    for (int64_t v : {rows, s.h, s.w, ph, pw, s.top, s.left, tail}) l.scalar(b.index(v));
-    l.items({rows + 1}, {t.wide ? 1 : 64});
-    if (t.wide) l.items({rows + 1}, {std::min<int64_t>(32, group_for(t, rows))});
-    bound.launches.push_back(std::move(l));
-    bound.scratch = round_up((rows * pw + tail) * 4, t.alignment);
+    const Planes planes{s.n * s.c * s.sh * s.sw, s.h, s.w, ph, pw, s.top, s.left, tail};
+    bound.launches.push_back(planes_launch(planes, common_words(node, s, b), b));
+    bound.scratch = round_up(planes.floats() * 4, t.alignment);
   }
 
   Words w = common_words(node, s, b);
@@ -493,6 +489,18 @@ Result<Bound> bind_lanes(const ConvNode& node, const Sizes& s, const Bind& b) {
   return std::move(ways[best]);
 }
 
+// The convolution as Winograd's algorithm takes it. Where there are few channels the transforms cost more than the
+// products that they save; filters grow up to fourfold.
+std::optional<Winograd> winograd_of(const ConvNode& node, const Sizes& s) {
+  constexpr int64_t kFewChannels = 16, kMostFilters = int64_t(1) << 25;
+  if (!node.filters || node.integer || s.groups != 1 || s.kh != 3 || s.kw != 3 || s.sh != 1 || s.sw != 1 || s.dh != 1 ||
+      s.dw != 1 || s.c < kFewChannels || s.o < kFewChannels || s.c * s.o > kMostFilters)
+    return std::nullopt;
+  return Winograd{
+      s.n,     s.c, s.o, s.h, s.w, s.oh, s.ow, s.top, s.left, node.epilogue.get(), node.filters->as<float>().data(),
+      node.key};
+}
+
 Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
   Sizes s = AI_VMM_TAKE(sizes_of(node, b));
   if (product(b.out(0)) == 0) return Bound{};
@@ -503,21 +511,27 @@ Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
   if (o < 8) return bind_wide(node, s, b, int(o), int(std::min<int64_t>(vectors, o == 1 ? 4 : o <= 4 ? 4 : 3)), false);
   const bool panels = node.filters && o >= 32;
   if (vectors < 3) return bind_wide(node, s, b, 12, int(vectors), panels);
+  const std::optional<Winograd> winograd = winograd_of(node, s);
+  std::string key = winograd ? "conv winograd" : panels ? "conv panels" : "conv";
+  for (int64_t v : {s.n, s.c, s.o, s.groups, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw}) key += " " + std::to_string(v);
+  int bits = 0;
+  while ((s.oh * s.ow) >> bits > 1) ++bits;
+  key += " " + std::to_string(bits);
+  // Filters are transformed for Winograd's algorithm only where it may be taken.
+  const std::string known = b.known(key);
+  for (int edge : {4, 2})
+    if (winograd && known == winograd_note(edge)) return bind_winograd(*winograd, b, edge);
   std::vector<Bound> ways;
   ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, 8, 3, panels)));
   if (ways[0].flops < 1e8) return std::move(ways[0]);
   ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, 12, 2, panels)));
-  std::string key = panels ? "conv panels" : "conv";
-  for (int64_t v : {s.n, s.c, s.o, s.groups, s.kh, s.kw, s.sh, s.sw, s.dh, s.dw}) key += " " + std::to_string(v);
-  int bits = 0;
-  while ((s.oh * s.ow) >> bits > 1) ++bits;
-  size_t best = AI_VMM_TAKE(b.fastest(key + " " + std::to_string(bits), ways));
+  const int edge = winograd ? winograd_edge(*winograd, b.traits) : 0;
+  const bool asks = winograd && known.empty() && !b.deterministic;
+  if (asks) ways.push_back(AI_VMM_TAKE(bind_winograd(*winograd, b, edge)));
+  size_t best = AI_VMM_TAKE(b.fastest(key, ways));
+  if (asks && best + 1 < ways.size()) b.drop(winograd_key(*winograd, edge, b.traits));
   return std::move(ways[best]);
 }
-
-}  // namespace
-
-namespace {
 
 Made make(const Make& m, bool integer) {
   // Half precision has kernels on matrix units only; elsewhere it is computed in float32 (lower.hpp).
@@ -549,6 +563,15 @@ Made make(const Make& m, bool integer) {
 }
 
 }  // namespace
+
+Launch planes_launch(const Planes& s, const Words& words, const Bind& b) {
+  const int64_t rows = s.count * s.ph;
+  Launch l = launch("planes", kPlanes, words);
+  l.in(0).scratch(0);
+  for (int64_t v : {rows, s.h, s.w, s.ph, s.pw, s.top, s.left, s.tail}) l.scalar(b.index(v));
+  l.items({rows + 1}, {std::min<int64_t>(32, group_for(b.traits, rows))});
+  return l;
+}
 
 Made make_conv(const Make& m) { return make(m, false); }
 Made make_integer_conv(const Make& m) { return make(m, true); }
