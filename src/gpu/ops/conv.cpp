@@ -292,6 +292,11 @@ Words common_words(const ConvNode& node, const Sizes& s, const Bind& b) {
   return w;
 }
 
+std::string wide_note(int mr, int nr, bool panels) {
+  return std::to_string(mr) + "x" + std::to_string(nr) + (panels ? " panels" : "");
+}
+std::string panels_key(const ConvNode& node, int mr) { return node.key + " " + std::to_string(mr); }
+
 // `panels`: by kPanels, of constant filters.
 Result<Bound> bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int mr, int nv, bool panels) {
   const Traits& t = b.traits;
@@ -300,7 +305,7 @@ Result<Bound> bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int
   const int64_t c = s.c / s.groups, o = s.o / s.groups;
   Bound bound;
   bound.flops = 2.0 * double(s.n * s.o) * double(s.oh * s.ow) * double(c * s.kh * s.kw);
-  bound.note = std::to_string(mr) + "x" + std::to_string(nr) + (panels ? " panels" : "");
+  bound.note = wide_note(mr, nr, panels);
 
   // Planes cover every input that an output reads, and what the last vectors read past it.
   const int64_t pw = divide_up((s.ow - 1) * s.sw + (s.kw - 1) * s.dw + 1, s.sw),
@@ -376,10 +381,9 @@ Result<Bound> bind_wide(const ConvNode& node, const Sizes& s, const Bind& b, int
     w["sum_panel"] = node.integer ? "if ((k + 1) % " + std::to_string(kExactTerms) + " == 0 || k + 1 == K) {\n" +
                                         tile.flush("sum") + "}\n"
                                   : "";
-    filters =
-        AI_VMM_TAKE(b.pack(node.key + " " + std::to_string(mr), s.groups * round_up(o, mr) * inner * 4, [&](void* to) {
-          pack_filters(node.filters->as<float>().data(), static_cast<float*>(to), s.groups, o, inner, mr);
-        }));
+    filters = AI_VMM_TAKE(b.pack(panels_key(node, mr), s.groups * round_up(o, mr) * inner * 4, [&](void* to) {
+      pack_filters(node.filters->as<float>().data(), static_cast<float*>(to), s.groups, o, inner, mr);
+    }));
   }
   Launch l = launch(panels ? "conv_panels" : "conv", panels ? kPanels : kWide, w);
   if (itself)
@@ -517,19 +521,26 @@ Result<Bound> bind_conv(const ConvNode& node, const Bind& b) {
   int bits = 0;
   while ((s.oh * s.ow) >> bits > 1) ++bits;
   key += " " + std::to_string(bits);
-  // Filters are transformed for Winograd's algorithm only where it may be taken.
+  // Each way keeps filters of its own: those of other ways are not made, or given up once they are measured.
+  struct Tiles {
+    int mr, nv;
+  };
+  constexpr Tiles kTiles[] = {{8, 3}, {12, 2}};
   const std::string known = b.known(key);
   for (int edge : {4, 2})
     if (winograd && known == winograd_note(edge)) return bind_winograd(*winograd, b, edge);
+  for (auto [mr, nv] : kTiles)
+    if (known == wide_note(mr, nv * b.traits.vector(), panels)) return bind_wide(node, s, b, mr, nv, panels);
   std::vector<Bound> ways;
-  ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, 8, 3, panels)));
-  if (ways[0].flops < 1e8) return std::move(ways[0]);
-  ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, 12, 2, panels)));
+  ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, kTiles[0].mr, kTiles[0].nv, panels)));
+  if (b.deterministic || ways[0].flops < 1e8) return std::move(ways[0]);
+  ways.push_back(AI_VMM_TAKE(bind_wide(node, s, b, kTiles[1].mr, kTiles[1].nv, panels)));
   const int edge = winograd ? winograd_edge(*winograd, b.traits) : 0;
-  const bool asks = winograd && known.empty() && !b.deterministic;
-  if (asks) ways.push_back(AI_VMM_TAKE(bind_winograd(*winograd, b, edge)));
-  size_t best = AI_VMM_TAKE(b.fastest(key, ways));
-  if (asks && best + 1 < ways.size()) b.drop(winograd_key(*winograd, edge, b.traits));
+  if (winograd) ways.push_back(AI_VMM_TAKE(bind_winograd(*winograd, b, edge)));
+  const size_t best = AI_VMM_TAKE(b.fastest(key, ways));
+  for (size_t k = 0; k < std::size(kTiles); ++k)
+    if (k != best && panels) b.drop(panels_key(node, kTiles[k].mr));
+  if (winograd && best + 1 < ways.size()) b.drop(winograd_key(*winograd, edge, b.traits));
   return std::move(ways[best]);
 }
 
