@@ -87,12 +87,16 @@ Result<Timed> run_timed(const Deployment& model, const Inputs& inputs, int64_t w
   Timed timed;
   std::vector<double> times;
   double first = 0;
+  std::optional<Progress> progress(std::in_place, "First run, which compiles and measures kernels that are new");
   for (int64_t i = 0; i < warmup + repeat; ++i) {
     auto start = std::chrono::steady_clock::now();
     auto outputs = model.run(inputs);
     double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
     if (!outputs.ok()) return std::move(outputs).status();
-    if (i == 0) first = us;
+    if (i == 0) {
+      first = us;
+      progress.emplace("Running");
+    }
     if (i >= warmup) times.push_back(us);
     timed.outputs = *std::move(outputs);
   }
@@ -331,10 +335,7 @@ int run_run(const Arguments& arguments) {
   }();
   if (!model.ok()) return complain(model.status(), exit_of_deploy(model.status()));
 
-  auto timed = [&] {
-    Progress progress("Running");
-    return run_timed(*model, feed->inputs, *warmup, *repeat);
-  }();
+  auto timed = run_timed(*model, feed->inputs, *warmup, *repeat);
   if (!timed.ok()) return complain(timed.status(), kFailed);
   if (Status s = write_outputs(arguments, timed->outputs); !s.ok()) return complain(s, kFailed);
 
