@@ -134,10 +134,7 @@ void compile(Vendor vendor, const char* architecture, const char* library, unsig
   std::filesystem::remove_all(folder);
 }
 
-TEST(Bf16Kernels, CompileForSm90) {
-  const char* library = getenv("TEST_NVRTC");
-  compile(Vendor::kNvidia, "sm_90", library ? library : "libnvrtc.so.13", 190);
-}
+TEST(Bf16Kernels, CompileForSm90) { compile(Vendor::kNvidia, "sm_90", "libnvrtc.so.13", 190); }
 
 TEST(Bf16Kernels, CompileForGfx90a) { compile(Vendor::kAmd, "gfx90a", "libamdhip64.so.5", 224); }
 

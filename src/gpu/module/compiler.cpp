@@ -1,5 +1,7 @@
 #include "gpu/module/compiler.hpp"
 
+#include <dlfcn.h>
+
 #include <mutex>
 
 #include "base/python_packages.hpp"
@@ -36,8 +38,13 @@ Result<std::unique_ptr<Compiler>> Compiler::load(Dialect dialect, const std::str
   c->api_ = std::make_unique<CompilerApi>(dialect);
   Names names = names_of(dialect);
   if (dialect == Dialect::cuda && folder.empty())
-    for (const char* package : {"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"})
+    for (const char* package : {"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"}) {
       for (std::string& f : find_in_python_packages(package, "libnvrtc.so")) names.libraries.push_back(std::move(f));
+      // NVRTC asks for its other half by a bare name, under which nothing in a Python package is found unless it is
+      // loaded.
+      for (const std::string& f : find_in_python_packages(package, "libnvrtc-builtins.so"))
+        (void)dlopen(f.c_str(), RTLD_NOW);
+    }
   if (Status s = c->api_->load(names.libraries, folder); !s.ok())
     return Status(s.code(), std::string(names.name) + ", which compiles kernels, cannot be used: " + s.message() + " " +
                                 names.remedy);
