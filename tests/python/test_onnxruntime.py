@@ -433,7 +433,7 @@ print("in place", sys.argv[1:])
         for value, expected in (("1", True), ("0", False), (None, False)):
             env = {k: v for k, v in os.environ.items() if k != "AI_VMM_AS_ONNXRUNTIME"}
             env.update({"AI_VMM_AS_ONNXRUNTIME": value} if value else {})
-            done = subprocess.run([sys.executable, "-c", f"{line}\nimport onnxruntime; print('ai_vmm' in onnxruntime.__file__)"],
+            done = subprocess.run([sys.executable, "-c", f"{line}\nimport onnxruntime; print(onnxruntime.get_build_info().startswith('AI VMM'))"],
                                   env=env, text=True, capture_output=True)
             self.assertEqual(done.stdout.strip(), str(expected), done.stderr)
 
